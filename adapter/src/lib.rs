@@ -1,0 +1,1 @@
+//! Patch features to image tokens.

@@ -1,0 +1,3 @@
+//! The `ocelli` command.
+
+fn main() {}

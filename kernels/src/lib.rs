@@ -1,0 +1,1 @@
+//! Packed weights, integer and float matrix products, attention, norms and their SIMD dispatch.

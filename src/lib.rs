@@ -1,0 +1,1 @@
+//! Pictures and text in, text out.

@@ -1,0 +1,1 @@
+//! Pictures to patch features: decode, resize, tile, normalise, RW-ViTDet and ViT encoders.
