@@ -1,0 +1,118 @@
+//! What can be wrong with packed weights or with the choice of instructions.
+
+/// The kind of an [`Error`], for callers that decide by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A length or a dimension does not fit the others.
+    Shape,
+    /// The bytes of a packed matrix hold a value that the format forbids.
+    Value,
+    /// The instruction set asked for is unknown, or this machine does not have it.
+    Isa,
+}
+
+/// An error of the kernels.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `bits` is none of 2, 4, 8.
+    #[error("packed weights have {found} bits, expected 2, 4 or 8")]
+    Bits {
+        /// The number of bits found.
+        found: u32,
+    },
+    /// `group_size` is none of 32, 64, 128.
+    #[error("packed weights have group_size {found}, expected 32, 64, 128 or null (one scale for each row)")]
+    GroupSize {
+        /// The group size found.
+        found: usize,
+    },
+    /// The matrix is larger than this machine can address, or a row than an i32 sum can hold.
+    #[error("a packed matrix of shape [{rows}, {columns}] is too large (at most {max_columns} columns)")]
+    TooLarge {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        columns: usize,
+        /// The largest number of columns that is supported.
+        max_columns: usize,
+    },
+    /// The codes or the scales have the wrong length.
+    #[error("the {what} of a packed matrix of shape [{rows}, {columns}] have {found} elements, expected {expected}")]
+    Length {
+        /// `codes` or `scales`.
+        what: &'static str,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        columns: usize,
+        /// Elements expected.
+        expected: usize,
+        /// Elements found.
+        found: usize,
+    },
+    /// A scale is negative, infinite or not a number.
+    #[error("the scale of row {row}, group {group} is {found}, expected a finite number that is not negative")]
+    Scale {
+        /// Row of the matrix.
+        row: usize,
+        /// Group in that row.
+        group: usize,
+        /// The scale.
+        found: f32,
+    },
+    /// A code beyond the last column is not 0.
+    #[error("row {row} has a code other than 0 in its padding (byte {byte} of the row)")]
+    Padding {
+        /// Row of the matrix.
+        row: usize,
+        /// Byte in that row.
+        byte: usize,
+    },
+    /// An 8-bit code is -128.
+    #[error("row {row}, column {column} has the 8-bit code -128, expected -127..=127")]
+    Code {
+        /// Row of the matrix.
+        row: usize,
+        /// Column of the matrix.
+        column: usize,
+    },
+    /// A weight to be packed is infinite or not a number.
+    #[error("the weight at row {row}, column {column} is {found} and cannot be packed")]
+    Weight {
+        /// Row of the matrix.
+        row: usize,
+        /// Column of the matrix.
+        column: usize,
+        /// The weight.
+        found: f32,
+    },
+    /// `OCELLI_ISA` names no instruction set.
+    #[error("OCELLI_ISA is `{found}`, expected portable, avx2 or avx512 (or leave it unset to choose the best)")]
+    UnknownIsa {
+        /// The value found.
+        found: String,
+    },
+    /// `OCELLI_ISA` names an instruction set that this machine lacks.
+    #[error("OCELLI_ISA is `{wanted}`, but this machine has only {available}: leave it unset to choose the best")]
+    UnavailableIsa {
+        /// The instruction set asked for.
+        wanted: String,
+        /// Those that the machine has.
+        available: String,
+    },
+}
+
+impl Error {
+    /// The kind of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Bits { .. } | Error::GroupSize { .. } | Error::TooLarge { .. } | Error::Length { .. } => {
+                ErrorKind::Shape
+            }
+            Error::Scale { .. } | Error::Padding { .. } | Error::Code { .. } | Error::Weight { .. } => ErrorKind::Value,
+            Error::UnknownIsa { .. } | Error::UnavailableIsa { .. } => ErrorKind::Isa,
+        }
+    }
+}

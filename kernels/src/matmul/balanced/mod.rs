@@ -1,0 +1,17 @@
+//! w2a8 and w4a8: balanced codes of 2 or 4 bits times 8-bit activations, summed as integers.
+//!
+//! The two kinds differ in shift, mask and block length alone, so `BITS` is a parameter of one kernel for each instruction set.
+
+mod portable;
+
+use super::packed::Tile;
+use crate::Isa;
+use crate::isa::Kind;
+use crate::quantize::LANES;
+
+/// `sums[group][lane] = sum over the group of q_w * q_a`, with one group for the whole row if `group_size` is `None`.
+pub(super) fn dot<const BITS: i32>(isa: Isa, tile: Tile<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
+    match isa.0 {
+        _ => portable::dot::<BITS>(tile, group_size, sums),
+    }
+}

@@ -1,0 +1,88 @@
+//! Matrix products `x [tokens, columns] * w [rows, columns]^T + bias [rows] -> [tokens, rows]`.
+//!
+//! Weights are packed ([`matmul_packed`]) or f32 ([`matmul_f32`]). Neither the number of threads nor the number of tokens in a
+//! call changes any element of the result: a prompt in pieces gives the bits of a prompt at once.
+
+mod balanced;
+mod f32;
+mod packed;
+mod w8a8;
+
+pub use self::f32::matmul_f32;
+pub use self::packed::matmul_packed;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+/// Products below this number of multiplications run on the calling thread: starting and joining costs some microseconds, which is the
+/// time of about this much work.
+const PARALLEL_PRODUCTS: usize = 200_000;
+
+/// Rows and tokens are cut at multiples of this, so that only the last piece has tiles that are not full.
+const PIECE: usize = 12;
+
+/// Calls `job(tokens, rows, out)` for pieces of the result that together make `out`, `[tokens, rows]`, on all threads of the current
+/// pool if the work is worth it. The `out` of a job is `[its tokens, its rows]`.
+fn for_each_piece<J>(tokens: usize, rows: usize, columns: usize, out: &mut [f32], job: J)
+where
+    J: Fn(Range<usize>, Range<usize>, &mut [f32]) + Sync,
+{
+    if tokens == 0 || rows == 0 {
+        return;
+    }
+    let threads = rayon::current_num_threads();
+    if threads == 1 || tokens.saturating_mul(rows).saturating_mul(columns) < PARALLEL_PRODUCTS {
+        return job(0..tokens, 0..rows, out);
+    }
+    if tokens >= PIECE * threads {
+        let piece = tokens.div_ceil(threads).next_multiple_of(PIECE);
+        out.par_chunks_mut(piece * rows).enumerate().for_each(|(index, out)| {
+            let first = index * piece;
+            job(first..first + out.len() / rows, 0..rows, out);
+        });
+        return;
+    }
+    let piece = rows.div_ceil(threads).next_multiple_of(PIECE);
+    if tokens == 1 {
+        out.par_chunks_mut(piece).enumerate().for_each(|(index, out)| {
+            let first = index * piece;
+            job(0..1, first..first + out.len(), out);
+        });
+        return;
+    }
+    // Few tokens, many rows: the pieces are not contiguous in `out`.
+    let pieces: Vec<(Range<usize>, Vec<f32>)> = (0..rows.div_ceil(piece))
+        .into_par_iter()
+        .map(|index| {
+            let range = index * piece..rows.min((index + 1) * piece);
+            let mut part = vec![0.0; tokens * range.len()];
+            job(0..tokens, range.clone(), &mut part);
+            (range, part)
+        })
+        .collect();
+    for (range, part) in pieces {
+        for (out, part) in out.chunks_exact_mut(rows).zip(part.chunks_exact(range.len())) {
+            out[range.clone()].copy_from_slice(part);
+        }
+    }
+}
+
+/// Fills `out`, `[tokens, rows]`, with the bias: the product over no columns.
+fn fill_bias(out: &mut [f32], rows: usize, bias: Option<&[f32]>) {
+    match bias {
+        Some(bias) if rows > 0 => out.chunks_exact_mut(rows).for_each(|out| out.copy_from_slice(bias)),
+        _ => out.fill(0.0),
+    }
+}
+
+/// Checks the lengths of a product; the number of tokens.
+fn check_lengths(x: &[f32], rows: usize, columns: usize, bias: Option<&[f32]>, out: &[f32]) -> usize {
+    let tokens = if rows > 0 { out.len() / rows } else { x.len() / columns.max(1) };
+    assert_eq!(out.len(), tokens * rows, "the result has {} elements, not a multiple of {rows} rows", out.len());
+    assert_eq!(x.len(), tokens * columns, "x has {} elements, expected [{tokens}, {columns}]", x.len());
+    if let Some(bias) = bias {
+        assert_eq!(bias.len(), rows, "the bias has {} elements, expected {rows}", bias.len());
+    }
+    tokens
+}

@@ -1,0 +1,277 @@
+//! Packed matrices: weights of 2, 4 or 8 bits with f16 scales, in the order of `docs/format.md`.
+//!
+//! A row is a sequence of 64-byte blocks. Byte `b` of a block holds `8 / bits` codes, lowest bits first, which are the weights
+//! `b, b + 64, ...` of the block's run: one vector load, then shift and mask, gives vectors of consecutive weights.
+//!
+//! | bits | weights in a block | value of code q |
+//! | --- | --- | --- |
+//! | 2 | 256 | `s * (q - 1.5)` |
+//! | 4 | 128 | `s * (q - 7.5)` |
+//! | 8 | 64 | `s * q` (two's complement, -127..=127) |
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use crate::Error;
+
+/// Bytes of a block; every row is a whole number of blocks.
+pub const BLOCK_BYTES: usize = 64;
+
+/// The most columns a packed matrix may have: `127 * 127 * 2^17 < 2^31`, so that the sum over a row fits an `i32`.
+pub const MAX_COLUMNS: usize = 1 << 17;
+
+/// Bits of a packed weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bits {
+    /// 2 bits, the balanced set -1.5, -0.5, 0.5, 1.5 of the AFM 2025 report.
+    Two,
+    /// 4 bits, balanced.
+    Four,
+    /// 8 bits, -127..=127.
+    Eight,
+}
+
+impl Bits {
+    /// The kind with that many bits.
+    ///
+    /// # Errors
+    /// [`Error::Bits`] for any number but 2, 4 and 8.
+    pub fn new(bits: u32) -> Result<Bits, Error> {
+        match bits {
+            2 => Ok(Bits::Two),
+            4 => Ok(Bits::Four),
+            8 => Ok(Bits::Eight),
+            found => Err(Error::Bits { found }),
+        }
+    }
+
+    /// 2, 4 or 8.
+    pub fn count(self) -> u32 {
+        match self {
+            Bits::Two => 2,
+            Bits::Four => 4,
+            Bits::Eight => 8,
+        }
+    }
+
+    /// Weights in a block of 64 bytes: 256, 128 or 64.
+    pub fn weights_per_block(self) -> usize {
+        BLOCK_BYTES * 8 / self.count() as usize
+    }
+
+    /// The value of a code at scale 1; exact.
+    pub(crate) fn level(self, code: u8) -> f32 {
+        match self {
+            Bits::Two => f32::from(code) - 1.5,
+            Bits::Four => f32::from(code) - 7.5,
+            Bits::Eight => f32::from(code as i8),
+        }
+    }
+}
+
+/// The dimensions of a packed matrix, checked: every size that follows from them fits a `usize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedShape {
+    bits: Bits,
+    rows: usize,
+    columns: usize,
+    group_size: Option<usize>,
+}
+
+impl PackedShape {
+    /// `rows` x `columns` weights; `group_size` consecutive weights of a row share a scale, all of a row if it is `None`.
+    ///
+    /// # Errors
+    /// [`Error::GroupSize`] unless it is 32, 64, 128 or `None`; [`Error::TooLarge`] above [`MAX_COLUMNS`] or the address space.
+    pub fn new(bits: Bits, rows: usize, columns: usize, group_size: Option<usize>) -> Result<PackedShape, Error> {
+        if let Some(found) = group_size
+            && ![32, 64, 128].contains(&found)
+        {
+            return Err(Error::GroupSize { found });
+        }
+        let shape = PackedShape { bits, rows, columns, group_size };
+        let too_large = Error::TooLarge { rows, columns, max_columns: MAX_COLUMNS };
+        if columns > MAX_COLUMNS {
+            return Err(too_large);
+        }
+        // A row is at most 4 bytes a column when it is unpacked.
+        let bytes = rows.checked_mul(columns.next_multiple_of(256) * 4);
+        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+            return Err(too_large);
+        }
+        Ok(shape)
+    }
+
+    /// Bits of a weight.
+    pub fn bits(&self) -> Bits {
+        self.bits
+    }
+
+    /// Rows (out_features).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns (in_features), without padding.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Weights that share a scale; `None` for one scale a row.
+    pub fn group_size(&self) -> Option<usize> {
+        self.group_size
+    }
+
+    /// Scales of a row.
+    pub fn num_groups(&self) -> usize {
+        self.group_size.map_or(1, |size| self.columns.div_ceil(size))
+    }
+
+    /// Blocks of a row.
+    pub(crate) fn num_blocks(&self) -> usize {
+        self.columns.div_ceil(self.bits.weights_per_block())
+    }
+
+    /// Bytes of a row, a multiple of [`BLOCK_BYTES`].
+    pub fn row_bytes(&self) -> usize {
+        self.num_blocks() * BLOCK_BYTES
+    }
+
+    /// Columns with the padding of the last block.
+    pub(crate) fn padded_columns(&self) -> usize {
+        self.num_blocks() * self.bits.weights_per_block()
+    }
+
+    /// Bytes of all codes.
+    pub fn codes_len(&self) -> usize {
+        self.rows * self.row_bytes()
+    }
+
+    /// Number of all scales.
+    pub fn scales_len(&self) -> usize {
+        self.rows * self.num_groups()
+    }
+
+    fn check_lengths(&self, codes: &[u8], scales: &[f16]) -> Result<(), Error> {
+        let wrong =
+            |what, expected, found| Error::Length { what, rows: self.rows, columns: self.columns, expected, found };
+        if codes.len() != self.codes_len() {
+            return Err(wrong("codes", self.codes_len(), codes.len()));
+        }
+        if scales.len() != self.scales_len() {
+            return Err(wrong("scales", self.scales_len(), scales.len()));
+        }
+        Ok(())
+    }
+}
+
+/// A packed matrix, borrowed from a file or a buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct PackedMatrix<'a> {
+    shape: PackedShape,
+    codes: &'a [u8],
+    scales: &'a [f16],
+}
+
+impl<'a> PackedMatrix<'a> {
+    /// A matrix over `codes` (`[rows, row_bytes]`) and `scales` (`[rows, num_groups]`); every byte is checked.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::Scale`] (negative or not finite), [`Error::Padding`] (codes beyond the last column are not
+    /// 0) and [`Error::Code`] (-128 among 8-bit codes).
+    pub fn new(shape: PackedShape, codes: &'a [u8], scales: &'a [f16]) -> Result<PackedMatrix<'a>, Error> {
+        let matrix = PackedMatrix::assume_valid(shape, codes, scales)?;
+        let num_groups = shape.num_groups();
+        if let Some(index) = scales.iter().position(|scale| !scale.is_finite() || scale.to_f32() < 0.0) {
+            let (row, group) = (index / num_groups, index % num_groups);
+            return Err(Error::Scale { row, group, found: scales[index].to_f32() });
+        }
+        let row_bytes = shape.row_bytes();
+        if shape.bits == Bits::Eight
+            && let Some(index) = codes.iter().position(|&code| code == 0x80)
+        {
+            return Err(Error::Code { row: index / row_bytes, column: index % row_bytes });
+        }
+        let used = shape.columns % shape.bits.weights_per_block();
+        if used != 0 {
+            let last_block = row_bytes - BLOCK_BYTES;
+            for (row, codes) in codes.chunks_exact(row_bytes).enumerate() {
+                for (byte, &code) in codes[last_block..].iter().enumerate() {
+                    // Weights b, b + 64, ... of the run: those below `used` are the lowest bits.
+                    let used_here = (used + BLOCK_BYTES - 1 - byte) / BLOCK_BYTES;
+                    if u32::from(code) >> (used_here as u32 * shape.bits.count()) != 0 {
+                        return Err(Error::Padding { row, byte: last_block + byte });
+                    }
+                }
+            }
+        }
+        Ok(matrix)
+    }
+
+    /// A matrix whose bytes were checked before by [`PackedMatrix::new`]; only the lengths are checked again. Other bytes give
+    /// other numbers, and nothing worse.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub fn assume_valid(shape: PackedShape, codes: &'a [u8], scales: &'a [f16]) -> Result<PackedMatrix<'a>, Error> {
+        shape.check_lengths(codes, scales)?;
+        Ok(PackedMatrix { shape, codes, scales })
+    }
+
+    /// The dimensions.
+    pub fn shape(&self) -> PackedShape {
+        self.shape
+    }
+
+    /// The codes of a row, `[row_bytes]`.
+    pub(crate) fn row_codes(&self, row: usize) -> &'a [u8] {
+        let row_bytes = self.shape.row_bytes();
+        &self.codes[row * row_bytes..(row + 1) * row_bytes]
+    }
+
+    /// The scales of a row, `[num_groups]`.
+    pub(crate) fn row_scales(&self, row: usize) -> &'a [f16] {
+        let num_groups = self.shape.num_groups();
+        &self.scales[row * num_groups..(row + 1) * num_groups]
+    }
+
+    /// Writes the values of a row to `out`, `[columns]`.
+    ///
+    /// # Panics
+    /// If `row` is not below `rows`, or `out` has another length than `columns`.
+    pub fn unpack_row(&self, row: usize, out: &mut [f32]) {
+        let PackedShape { bits, columns, group_size, .. } = self.shape;
+        assert_eq!(out.len(), columns, "the buffer for a row of {columns} columns has {} elements", out.len());
+        let codes = self.row_codes(row);
+        let scales = self.row_scales(row);
+        let mask = ((1_u32 << bits.count()) - 1) as u8;
+        for (block, run) in codes.chunks_exact(BLOCK_BYTES).zip(out.chunks_mut(bits.weights_per_block())) {
+            for (plane, weights) in run.chunks_mut(BLOCK_BYTES).enumerate() {
+                let shift = plane as u32 * bits.count();
+                for (weight, &byte) in weights.iter_mut().zip(block) {
+                    *weight = bits.level((byte >> shift) & mask);
+                }
+            }
+        }
+        for (group, &scale) in out.chunks_mut(group_size.unwrap_or(columns).max(1)).zip(scales) {
+            let scale = scale.to_f32();
+            group.iter_mut().for_each(|weight| *weight *= scale);
+        }
+    }
+
+    /// The values of the whole matrix, `[rows, columns]`.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let PackedShape { rows, columns, .. } = self.shape;
+        let mut values = vec![0.0; rows * columns];
+        for row in 0..rows {
+            self.unpack_row(row, &mut values[row * columns..(row + 1) * columns]);
+        }
+        values
+    }
+
+    /// The scales of a row as f32, each times `factor`.
+    pub(crate) fn scales_to_f32(&self, row: usize, factor: f32, out: &mut [f32]) {
+        self.row_scales(row).convert_to_f32_slice(out);
+        out.iter_mut().for_each(|scale| *scale *= factor);
+    }
+}
