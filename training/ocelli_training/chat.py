@@ -1,0 +1,95 @@
+"""The token layout of a conversation about pictures, the same as the Rust side makes from assets/nano/chat_template.jinja:
+
+    <bos><turn_start>user\\n<image_start>[image tokens]<image_end>PROMPT<turn_end><turn_start>assistant\\nANSWER<turn_end>
+
+For training, several turns about the same picture share its tokens: each turn is a branch that sees the picture and itself, and its
+positions go on from the picture's end, as if it were the only one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+PAD, BOS, TURN_START, TURN_END, IMAGE_START, IMAGE_END, IMAGE = range(7)
+CAPTION_PROMPT = "Describe the picture."
+IGNORE = -100
+
+
+class Chat:
+    def __init__(self, tokenizer: Path) -> None:
+        self.tokenizer = Tokenizer.from_file(str(tokenizer))
+        self.user, self.assistant = self.encode("user\n"), self.encode("assistant\n")
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids)
+
+    def prefix(self, views: list[int]) -> list[int]:
+        """Everything up to the end of the picture; `views`: image tokens of each view."""
+        ids = [BOS, TURN_START, *self.user]
+        for count in views:
+            ids += [IMAGE_START, *[IMAGE] * count, IMAGE_END]
+        return ids
+
+    def question(self, prompt: str) -> list[int]:
+        return [*self.encode(prompt), TURN_END, TURN_START, *self.assistant]
+
+    def answer(self, text: str) -> list[int]:
+        return [*self.encode(text), TURN_END]
+
+
+@dataclass
+class Sequence:
+    """One picture and its turns, as lists of equal length."""
+
+    ids: list[int]
+    branches: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, chat: Chat, views: list[int], turns: list[tuple[str, str]]) -> Sequence:
+        ids = chat.prefix(views)
+        start = len(ids)
+        out = cls(ids, [0] * start, list(range(start)), [IGNORE] * start)
+        for branch, (prompt, answer) in enumerate(turns, start=1):
+            question, reply = chat.question(prompt), chat.answer(answer)
+            turn = question + reply
+            out.ids += turn
+            out.branches += [branch] * len(turn)
+            out.positions += range(start, start + len(turn))
+            # The label of a position is the token that follows it.
+            out.labels += [IGNORE] * (len(question) - 1) + reply + [IGNORE]
+        return out
+
+
+def collate(sequences: list[Sequence]) -> dict[str, Tensor]:
+    """Pads to the longest; `mask` `[B, 1, T, T]` is causal inside the picture and each branch."""
+    length = max(len(s.ids) for s in sequences)
+
+    def padded(name: str, value: int) -> Tensor:
+        rows = [getattr(s, name) + [value] * (length - len(s.ids)) for s in sequences]
+        return torch.tensor(rows, dtype=torch.long)
+
+    branches = padded("branches", -1)
+    key, query = branches[:, None, :], branches[:, :, None]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    mask = causal & ((key == 0) | (key == query))
+    return {
+        "ids": padded("ids", PAD), "positions": padded("positions", 0), "labels": padded("labels", IGNORE),
+        "mask": mask.unsqueeze(1),
+    }
+
+
+def splice(embeddings: Tensor, ids: Tensor, image_tokens: Tensor) -> Tensor:
+    """Puts `image_tokens` `[B, N, H]` where `ids` has the image placeholder, N times a row."""
+    out = embeddings.clone()
+    out[ids == IMAGE] = image_tokens.reshape(-1, image_tokens.shape[-1]).to(out.dtype)
+    return out

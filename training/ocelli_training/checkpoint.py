@@ -1,0 +1,35 @@
+"""Checkpoints: one file a run, replaced atomically, so that a cut loses at most the minutes since the last."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+def save(run: Path, model: nn.Module, heads: nn.Module | None, optimizer, step: int, minutes: float, average=None, **more) -> None:
+    """`average`: an averaged state to be used as the model instead of its present one (which goes into `more`)."""
+    run.mkdir(parents=True, exist_ok=True)
+    state = {"model": average or model.state_dict(), "heads": heads.state_dict() if heads else None, "step": step, "minutes": minutes, **more}
+    state["optimizer"] = optimizer.state_dict() if optimizer else None
+    part = run / "checkpoint.pt.part"
+    torch.save(state, part)
+    os.replace(part, run / "checkpoint.pt")
+
+
+def latest(run: Path) -> dict | None:
+    path = run / "checkpoint.pt"
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def load_weights(model: nn.Module, path: Path, heads: nn.Module | None = None, prefixes: tuple[str, ...] = ("",)) -> None:
+    """Takes the parameters whose names begin with one of `prefixes` from another run's checkpoint."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    chosen = {k: v for k, v in state["model"].items() if k.startswith(prefixes)}
+    missing, unexpected = model.load_state_dict(chosen, strict=False)
+    if unexpected:
+        raise ValueError(f"{path} has parameters that the model lacks: {unexpected[:3]}")
+    if heads is not None and state["heads"] is not None:
+        heads.load_state_dict(state["heads"])

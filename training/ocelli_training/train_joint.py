@@ -1,0 +1,176 @@
+"""Stages 3 to 5: encoder, adapter and decoder together, on drawn pictures with captions and questions, in the three modes.
+
+    joint    python -m ocelli_training.train_joint --sprites CACHE --tokenizer FILE --run RUNS/joint --vision RUNS/vision/checkpoint.pt \\
+                 --language RUNS/language/checkpoint.pt --minutes 30
+    tuning   the same with --init RUNS/joint/checkpoint.pt and other --shares
+    QAT      the same with --init ... --quantize: 2-bit decoder, 4-bit embedding, 8-bit encoder and adapter, learnable scales, EMA
+
+The symbolic targets of stage 1 go on beside the language loss; they keep the tokens readable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .chat import Chat, Sequence, collate
+from .checkpoint import latest, load_weights, save
+from .data import loader, pixels
+from .export import PARTS, quantize_model
+from .model import Ocelli
+from .optim import Ema, Optimizer, schedule
+from .quant import quantize_activations
+from .scenes import Library, Scene, patch_labels, render, sample_scene
+from .symbols import codebook, features
+from .train_language import KINDS, POOLED, language_loss, mode_of, turns_of, views_of
+from .train_vision import WEIGHTS, Heads, symbol_loss, vision_losses
+
+SIDE = {"rapid": 224, "balanced": 672, "high": 672}
+BATCH = {"rapid": 20, "balanced": 3, "high": 1}
+
+
+def letterboxed(rng: np.random.Generator, library: Library, kind: str) -> tuple[Scene, tuple[float, float, float, float]]:
+    """A scene whose objects all stand in a band, as a picture that is not square is seen under `aspect: pad`; and the band."""
+    for _ in range(60):
+        scene = sample_scene(rng, library, kind, augment=True)
+        keep = float(rng.uniform(0.5, 0.95))
+        low, high = 0.5 - keep / 2, 0.5 + keep / 2
+        for vertical in (False, True):
+            spans = [thing.box[int(vertical) :: 2] for thing in scene.objects]
+            if all(low <= start and end <= high for start, end in spans):
+                return scene, (0.0, low, 1.0, high) if vertical else (low, 0.0, high, 1.0)
+    return scene, (0.0, 0.0, 1.0, 1.0)
+
+
+def padded(image: np.ndarray, band: tuple[float, float, float, float]) -> np.ndarray:
+    side = image.shape[0]
+    left, top, right, bottom = (round(edge * side) for edge in band)
+    out = np.full_like(image, 127)
+    out[top:bottom, left:right] = image[top:bottom, left:right]
+    return out
+
+
+def make_batch(rng: np.random.Generator, *, library: Library, chat: Chat, patch_size: int, shares: dict) -> dict:
+    mode = mode_of(rng, shares)
+    side, pooled, nouns = SIDE[mode], POOLED[mode], len(library.nouns)
+    sequences, images, labels, targets = [], [], [], []
+    for _ in range(BATCH[mode]):
+        kinds, weights = KINDS[mode]
+        kind = kinds[int(rng.choice(len(kinds), p=weights))]
+        band = (0.0, 0.0, 1.0, 1.0)
+        if mode != "high" and rng.random() < 0.15:
+            scene, band = letterboxed(rng, library, kind)
+        else:
+            scene = sample_scene(rng, library, kind, augment=True)
+        views = views_of(scene, mode)
+        for view in views:
+            images.append(pixels(padded(render(view, side), band)))
+            labels.append(torch.from_numpy(patch_labels(view, side // patch_size)).long())
+            targets.append(torch.from_numpy(features(view, pooled, nouns)))
+        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng, 4)))
+    more = {"pixels": torch.stack(images), "labels": torch.stack(labels), "pooled": torch.stack(targets)}
+    return {**collate(sequences), **more, "mode": mode}
+
+
+def joint_losses(model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int) -> dict[str, Tensor]:
+    mode = batch["mode"]
+    pooled, count = POOLED[mode], len(batch["ids"])
+    if mode == "high":  # five views: the encoder only reads here
+        with torch.no_grad():
+            patches, _ = model.vision(batch["pixels"])
+        out = {}
+    else:
+        out, patches = vision_losses(model, heads, batch, nouns)
+    tokens = model.adapter.pool(patches, pooled)
+    out["pooled"], out["pooled_noun"] = symbol_loss(tokens, batch["pooled"], book, nouns)
+    tokens = tokens + model.adapter.positions(pooled)
+    out["text"], out["right"] = language_loss(model, batch, tokens.reshape(count, -1, tokens.shape[-1]))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sprites", required=True)
+    parser.add_argument("--tokenizer", required=True, type=Path)
+    parser.add_argument("--run", required=True, type=Path)
+    parser.add_argument("--vision", type=Path, help="checkpoint for encoder, adapter and heads")
+    parser.add_argument("--language", type=Path, help="checkpoint for the decoder and the token positions")
+    parser.add_argument("--init", type=Path, help="checkpoint for everything")
+    parser.add_argument("--quantize", action="store_true", help="quantization-aware (2/4/8 bits), AdamW, EMA")
+    parser.add_argument("--nouns", type=int, default=60)
+    parser.add_argument("--shares", default="rapid=0.45,balanced=0.45,high=0.1", help="of steps")
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--matrix-lr", type=float, default=0.006)
+    parser.add_argument("--lr", type=float, default=7e-4)
+    parser.add_argument("--vision-weight", type=float, default=0.5)
+    parser.add_argument("--ema", type=float, default=0.98)
+    parser.add_argument("--seed", type=int, default=9000)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    library = Library.load(args.sprites, nouns=args.nouns)
+    chat = Chat(args.tokenizer)
+    model = Ocelli()
+    book = codebook(args.nouns, model.config.text.hidden_size)
+    heads = Heads(model.config.vision.hidden_size, args.nouns, book.shape[0])
+    state = latest(args.run)
+    if not state:
+        if args.vision:
+            load_weights(model, args.vision, heads, prefixes=("vision.", "adapter."))
+        if args.language:
+            load_weights(model, args.language, prefixes=("decoder.", "adapter.position_embedding"))
+        if args.init:
+            load_weights(model, args.init, heads)
+    parts = PARTS if args.quantize else None
+    if parts:
+        quantize_model(model, parts)
+        quantize_activations(model.decoder, True)
+        quantize_activations(model.adapter, True)
+        model.decoder.quantize_kv = True
+    # The report's recipe for 2 bits: AdamW without weight decay, an average of the weights.
+    optimizer = Optimizer([model, heads], None if args.quantize else args.matrix_lr, args.lr)
+    step, elapsed = 0, 0.0
+    if state:
+        model.load_state_dict(state["raw"])
+        heads.load_state_dict(state["heads"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, elapsed = state["step"], state["minutes"]
+    ema = Ema(model, args.ema)
+    if state:
+        ema.shadow = state["model"]
+
+    def checkpoint() -> None:
+        save(args.run, model, heads, optimizer, step, minutes, raw=model.state_dict(), parts=parts, average=ema.shadow)
+
+    shares = {k: float(v) for k, v in (item.split("=") for item in args.shares.split(","))}
+    make = partial(make_batch, library=library, chat=chat, patch_size=model.config.vision.patch_size, shares=shares)
+    batches = loader(make, None, seed=args.seed + step, workers=1)
+    started, saved, shown = time.monotonic() - elapsed * 60, time.monotonic(), {}
+    while (minutes := (time.monotonic() - started) / 60) < args.minutes:
+        batch = next(batches)
+        out = joint_losses(model, heads, batch, book, args.nouns)
+        loss = out["text"] + args.vision_weight * sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS)
+        loss.backward()
+        optimizer.step(schedule(minutes / args.minutes, floor=0.03))
+        step += 1
+        ema.update(model, step)
+        for k, v in out.items():
+            key = f"{batch['mode'][0]}.{k}"
+            shown[key] = shown.get(key, v.item()) * 0.97 + v.item() * 0.03
+        if step % 50 == 0:
+            print(f"step {step} min {minutes:.1f} " + " ".join(f"{k} {v:.3f}" for k, v in sorted(shown.items())), flush=True)
+        if time.monotonic() - saved > 180:
+            checkpoint()
+            saved = time.monotonic()
+    checkpoint()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Stage 2: the decoder learns the language on symbolic image tokens; nothing is drawn.
+
+    python -m ocelli_training.train_language --sprites CACHE --tokenizer FILE --run RUNS/language --minutes 40
+
+One picture, one caption and four questions share a sequence. Rapid, balanced and high layouts in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .chat import CAPTION_PROMPT, IGNORE, Chat, Sequence, collate, splice
+from .checkpoint import latest, load_weights, save
+from .data import loader
+from .language import caption, questions
+from .model import Ocelli
+from .optim import Optimizer, schedule
+from .scenes import Library, Scene, crop, sample_scene
+from .symbols import codebook, noisy_tokens
+
+# Kinds of scene in each mode, and their shares.
+KINDS = {
+    "rapid": (("large", "ordinary"), (0.85, 0.15)),
+    "balanced": (("ordinary", "small", "large"), (0.7, 0.2, 0.1)),
+    "high": (("small", "ordinary"), (0.85, 0.15)),
+}
+POOLED = {"rapid": 3, "balanced": 12, "high": 12}
+
+
+def views_of(scene: Scene, mode: str) -> list[Scene]:
+    """What each view of the mode shows: the whole, and in high mode its four quarters after it."""
+    if mode != "high":
+        return [scene]
+    return [scene] + [crop(scene, x, y, 0.5) for y in (0.0, 0.5) for x in (0.0, 0.5)]
+
+
+def turns_of(scene: Scene, rng: np.random.Generator, num_questions: int) -> list[tuple[str, str]]:
+    turns = [(CAPTION_PROMPT, caption(scene, rng))]
+    return turns + [(question, answer) for question, answer, _ in questions(scene, rng, num_questions)]
+
+
+def mode_of(rng: np.random.Generator, shares: dict[str, float]) -> str:
+    names = list(shares)
+    total = sum(shares.values())
+    return names[int(rng.choice(len(names), p=[shares[n] / total for n in names]))]
+
+
+def make_batch(rng: np.random.Generator, *, library: Library, chat: Chat, book: np.ndarray, tokens: int, shares: dict) -> dict:
+    """A batch of one mode with about `tokens` tokens."""
+    mode = mode_of(rng, shares)
+    pooled = POOLED[mode]
+    sequences, images = [], []
+    budget = tokens
+    while budget > 0:
+        kinds, weights = KINDS[mode]
+        scene = sample_scene(rng, library, kinds[int(rng.choice(len(kinds), p=weights))])
+        views = views_of(scene, mode)
+        sequence = Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng, 4))
+        images.append(np.stack([noisy_tokens(v, pooled, len(library.nouns), book, rng) for v in views]))
+        sequences.append(sequence)
+        budget -= len(sequence.ids)
+    return {**collate(sequences), "images": torch.from_numpy(np.stack(images)), "mode": mode}
+
+
+def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of the answers, and the share of their tokens that are right; `image_tokens` `[B, N, H]` with positions."""
+    embeddings = splice(model.decoder.embedding.lookup(batch["ids"]), batch["ids"], image_tokens)
+    hidden = model.decoder(embeddings, batch["positions"], batch["mask"])
+    wanted = batch["labels"] != IGNORE
+    logits, labels = model.decoder.logits(hidden[wanted]), batch["labels"][wanted]
+    return F.cross_entropy(logits, labels), (logits.detach().argmax(-1) == labels).float().mean()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sprites", required=True)
+    parser.add_argument("--tokenizer", required=True, type=Path)
+    parser.add_argument("--run", required=True, type=Path)
+    parser.add_argument("--init", type=Path)
+    parser.add_argument("--nouns", type=int, default=60)
+    parser.add_argument("--tokens", type=int, default=4000, help="tokens a batch")
+    parser.add_argument("--shares", default="rapid=0.6,balanced=0.37,high=0.03")
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--matrix-lr", type=float, default=0.012)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    library = Library.load(args.sprites, nouns=args.nouns)
+    chat = Chat(args.tokenizer)
+    model = Ocelli()
+    book = codebook(args.nouns, model.config.text.hidden_size)
+    model.vision.requires_grad_(False)
+    model.adapter.requires_grad_(False)
+    model.adapter.position_embedding.requires_grad_(True)
+    optimizer = Optimizer([model.decoder, model.adapter], args.matrix_lr, args.lr)
+    step, elapsed = 0, 0.0
+    if state := latest(args.run):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, elapsed = state["step"], state["minutes"]
+    elif args.init:
+        load_weights(model, args.init, prefixes=("decoder.", "adapter.position_embedding"))
+    shares = {k: float(v) for k, v in (item.split("=") for item in args.shares.split(","))}
+    make = partial(make_batch, library=library, chat=chat, book=book.numpy(), tokens=args.tokens, shares=shares)
+    batches = loader(make, None, seed=5000 + step, workers=1)
+    started, saved, shown = time.monotonic() - elapsed * 60, time.monotonic(), {}
+    while (minutes := (time.monotonic() - started) / 60) < args.minutes:
+        batch = next(batches)
+        pooled = POOLED[batch["mode"]]
+        tokens = batch["images"] + model.adapter.positions(pooled)
+        loss, right = language_loss(model, batch, tokens.flatten(1, 2))
+        loss.backward()
+        optimizer.step(schedule(minutes / args.minutes))
+        step += 1
+        for k, v in ((batch["mode"], loss.item()), (batch["mode"] + "_right", right.item())):
+            shown[k] = shown.get(k, v) * 0.97 + v * 0.03
+        if step % 50 == 0:
+            print(f"step {step} min {minutes:.1f} " + " ".join(f"{k} {v:.3f}" for k, v in sorted(shown.items())), flush=True)
+        if time.monotonic() - saved > 180:
+            save(args.run, model, None, optimizer, step, minutes)
+            saved = time.monotonic()
+    save(args.run, model, None, optimizer, step, minutes)
+
+
+if __name__ == "__main__":
+    main()
