@@ -56,6 +56,11 @@ class Noun:
         return "are" if self.unit in ("pair", "bunch") else "is"
 
     @property
+    def mass(self) -> bool:
+        """Whether it takes "some" instead of "a"."""
+        return self.word in MASS_NOUNS
+
+    @property
     def man_made(self) -> bool:
         """Whether a drawing of it may be recoloured."""
         return self.word in MAN_MADE
