@@ -1,0 +1,130 @@
+//! The transformer layer of the vision encoders and the adapter.
+//!
+//! ```text
+//! x = x + layer_scale1 * out_proj(attention(q_proj(n), k_proj(n), v_proj(n)))    n = layer_norm1(x)
+//! x = x + layer_scale2 * fc2(act(fc1(n)))                                        n = layer_norm2(x)
+//! ```
+//!
+//! The pre-norm layer of ViT (arXiv 2010.11929) with the names of Hugging Face's CLIP and SigLIP; `layer_scale` is that of CaiT (arXiv
+//! 2103.17239), used by DINOv2.
+
+use ndarray::Array2;
+use ocelli_kernels::{Isa, attention_f32};
+
+use crate::{Activation, Error, LayerNorm, Linear, Weights};
+
+/// Sizes of an [`EncoderLayer`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncoderLayerConfig {
+    /// Columns of the tokens.
+    pub hidden_size: usize,
+    /// Columns inside the MLP.
+    pub intermediate_size: usize,
+    /// Heads, which divide `hidden_size`.
+    pub num_attention_heads: usize,
+    /// The function inside the MLP.
+    pub hidden_act: Activation,
+    /// `eps` of both norms.
+    pub layer_norm_eps: f32,
+    /// Whether q, k and v have a bias (out_proj always has).
+    pub qkv_bias: bool,
+    /// Whether `layer_scale1` and `layer_scale2` multiply what is added.
+    pub layer_scale: bool,
+}
+
+/// A pre-norm transformer layer without a mask.
+#[derive(Debug, Clone)]
+pub struct EncoderLayer {
+    layer_norm1: LayerNorm,
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    layer_scale1: Option<Vec<f32>>,
+    layer_norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    layer_scale2: Option<Vec<f32>>,
+    hidden_act: Activation,
+    num_attention_heads: usize,
+}
+
+impl EncoderLayer {
+    /// Reads the layer under the prefix of `weights`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the heads do not divide `hidden_size`; those of [`Weights::linear`].
+    pub fn load(weights: &Weights, config: &EncoderLayerConfig) -> Result<EncoderLayer, Error> {
+        let EncoderLayerConfig { hidden_size, intermediate_size, num_attention_heads, qkv_bias, .. } = *config;
+        if num_attention_heads == 0 || hidden_size == 0 || hidden_size % num_attention_heads != 0 {
+            return Err(Error::Config {
+                field: "num_attention_heads".into(),
+                expected: format!("a divisor of hidden_size {hidden_size}, both above 0"),
+                found: num_attention_heads.to_string(),
+            });
+        }
+        let norm = |name: &str| LayerNorm::load(&weights.pp(name), hidden_size, config.layer_norm_eps);
+        let projection = |name: &str, bias| weights.pp("self_attn").linear(name, hidden_size, hidden_size, bias);
+        let layer_scale = |name: &str| config.layer_scale.then(|| weights.tensor(name, &[hidden_size])).transpose();
+        Ok(EncoderLayer {
+            layer_norm1: norm("layer_norm1")?,
+            q_proj: projection("q_proj", qkv_bias)?,
+            k_proj: projection("k_proj", qkv_bias)?,
+            v_proj: projection("v_proj", qkv_bias)?,
+            out_proj: projection("out_proj", true)?,
+            layer_scale1: layer_scale("layer_scale1")?,
+            layer_norm2: norm("layer_norm2")?,
+            fc1: weights.linear("mlp.fc1", hidden_size, intermediate_size, true)?,
+            fc2: weights.linear("mlp.fc2", intermediate_size, hidden_size, true)?,
+            layer_scale2: layer_scale("layer_scale2")?,
+            hidden_act: config.hidden_act,
+            num_attention_heads,
+        })
+    }
+
+    /// `tokens`: `[sum of sequence_lengths, hidden_size]`, changed in place. The tokens of a sequence attend to each other; sequences, which lie
+    /// one after the other, do not see each other.
+    ///
+    /// # Panics
+    /// If `tokens` has another shape.
+    pub fn forward(&self, tokens: &mut Array2<f32>, sequence_lengths: &[usize]) {
+        let normed = self.layer_norm1.forward(tokens.view()); // [tokens, hidden_size]
+        let attended = self.attention(&normed, sequence_lengths);
+        add(tokens, attended, self.layer_scale1.as_deref());
+        let normed = self.layer_norm2.forward(tokens.view());
+        let mut inner = self.fc1.forward(normed.view()); // [tokens, intermediate_size]
+        self.hidden_act.forward_in_place(&mut inner);
+        add(tokens, self.fc2.forward(inner.view()), self.layer_scale2.as_deref());
+    }
+
+    fn attention(&self, normed: &Array2<f32>, sequence_lengths: &[usize]) -> Array2<f32> {
+        let [q, k, v] = [&self.q_proj, &self.k_proj, &self.v_proj].map(|linear| linear.forward(normed.view()));
+        let mut out = Array2::zeros(q.raw_dim()); // [tokens, num_attention_heads * head_dim]
+        let slice = |x: &Array2<f32>| x.as_slice().expect("standard layout").to_vec();
+        let head_dim = q.ncols() / self.num_attention_heads;
+        let (q, k, v) = (slice(&q), slice(&k), slice(&v));
+        let out_slice = out.as_slice_mut().expect("standard layout");
+        attention_f32(Isa::active(), &q, &k, &v, self.num_attention_heads, head_dim, sequence_lengths, out_slice);
+        self.out_proj.forward(out.view())
+    }
+
+    /// The linear layers by name, for reports of sizes.
+    pub fn linears(&self) -> [(&'static str, &Linear); 6] {
+        [
+            ("self_attn.q_proj", &self.q_proj),
+            ("self_attn.k_proj", &self.k_proj),
+            ("self_attn.v_proj", &self.v_proj),
+            ("self_attn.out_proj", &self.out_proj),
+            ("mlp.fc1", &self.fc1),
+            ("mlp.fc2", &self.fc2),
+        ]
+    }
+}
+
+/// `tokens += scale * addition`, with `scale` `[hidden_size]`.
+fn add(tokens: &mut Array2<f32>, mut addition: Array2<f32>, scale: Option<&[f32]>) {
+    if let Some(scale) = scale {
+        addition *= &ndarray::ArrayView1::from(scale);
+    }
+    *tokens += &addition;
+}

@@ -1,0 +1,253 @@
+//! Tensors by name out of memory-mapped safetensors files.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+use serde::Deserialize;
+
+use crate::weight_file::{Bytes, TensorEntry, WeightFile};
+use crate::{Embedding, Error, Linear, QuantizationConfig};
+
+/// The largest index of shards that is read; that of a model of 10^5 tensors has 10 MB.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
+
+/// The weights of a model, or those under a prefix. Cheap to clone: the files are shared.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    shared: Arc<Shared>,
+    quantization: Option<Arc<QuantizationConfig>>,
+    prefix: String,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// How messages call the whole.
+    label: String,
+    files: Vec<Arc<WeightFile>>,
+    /// The file of each tensor.
+    index: HashMap<String, usize>,
+}
+
+/// `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct ShardIndex {
+    weight_map: HashMap<String, String>,
+}
+
+impl Weights {
+    /// Maps a safetensors file, or that of a model directory (`model.safetensors`, or the shards of
+    /// `model.safetensors.index.json`). Nothing large is copied. A file must not change while it is used.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NoWeights`], [`Error::NotAFile`], [`Error::Header`]; for shards [`Error::Index`],
+    /// [`Error::ShardName`] and [`Error::MissingTensor`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Weights, Error> {
+        let path = path.as_ref();
+        if !path.is_dir() {
+            return Ok(Weights::from_file(WeightFile::open(path)?));
+        }
+        let (single, index) = (path.join("model.safetensors"), path.join("model.safetensors.index.json"));
+        if single.exists() {
+            Ok(Weights::from_file(WeightFile::open(&single)?))
+        } else if index.exists() {
+            Weights::open_shards(path, &index)
+        } else {
+            Err(Error::NoWeights { path: path.to_owned() })
+        }
+    }
+
+    /// A safetensors file that is part of the program; messages call it `label`.
+    ///
+    /// # Errors
+    /// [`Error::Header`].
+    pub fn from_static(label: &str, bytes: &'static [u8]) -> Result<Weights, Error> {
+        Ok(Weights::from_file(WeightFile::from_static(label, bytes)?))
+    }
+
+    fn from_file(file: WeightFile) -> Weights {
+        let index = file.tensors.keys().map(|name| (name.clone(), 0)).collect();
+        Weights::new(Shared { label: file.label.clone(), files: vec![Arc::new(file)], index })
+    }
+
+    fn new(shared: Shared) -> Weights {
+        Weights { shared: Arc::new(shared), quantization: None, prefix: String::new() }
+    }
+
+    fn open_shards(directory: &Path, index_path: &Path) -> Result<Weights, Error> {
+        let label = index_path.display().to_string();
+        let io = |source| Error::Io { action: "read", path: index_path.to_owned(), source };
+        let metadata = std::fs::metadata(index_path).map_err(io)?;
+        if !metadata.is_file() {
+            return Err(Error::NotAFile { path: index_path.to_owned() });
+        }
+        if metadata.len() > MAX_INDEX_BYTES {
+            let detail = format!("it has {} bytes, expected at most {MAX_INDEX_BYTES}", metadata.len());
+            return Err(Error::Index { file: label, detail });
+        }
+        let json = std::fs::read(index_path).map_err(io)?;
+        let ShardIndex { weight_map } = serde_json::from_slice(&json)
+            .map_err(|error| Error::Index { file: label.clone(), detail: error.to_string() })?;
+        let names: BTreeSet<&String> = weight_map.values().collect();
+        let mut files = Vec::with_capacity(names.len());
+        let mut numbers = HashMap::new();
+        for name in names {
+            let path = directory.join(name);
+            let is_plain = matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
+            if !is_plain || std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
+                return Err(Error::ShardName { file: label, shard: name.clone() });
+            }
+            numbers.insert(name.clone(), files.len());
+            files.push(Arc::new(WeightFile::open(&path)?));
+        }
+        let mut index = HashMap::with_capacity(weight_map.len());
+        for (tensor, name) in weight_map {
+            let number = numbers[&name];
+            if !files[number].tensors.contains_key(&tensor) {
+                return Err(Error::MissingTensor { tensor, file: files[number].label.clone() });
+            }
+            index.insert(tensor, number);
+        }
+        Ok(Weights::new(Shared { label, files, index }))
+    }
+
+    /// These weights with the `quantization_config` of their model.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is of another method or version, or has an impossible part.
+    pub fn with_quantization(mut self, config: QuantizationConfig) -> Result<Weights, Error> {
+        config.validate()?;
+        self.quantization = Some(Arc::new(config));
+        Ok(self)
+    }
+
+    /// The weights under `name`: `weights.pp("vision").pp("layers.3")` finds `bias` as `vision.layers.3.bias`.
+    pub fn pp(&self, name: impl AsRef<str>) -> Weights {
+        Weights { prefix: self.full_name(name.as_ref()), ..self.clone() }
+    }
+
+    /// The name of a tensor in the file.
+    pub fn full_name(&self, name: &str) -> String {
+        match (self.prefix.is_empty(), name.is_empty()) {
+            (true, _) => name.to_owned(),
+            (false, true) => self.prefix.clone(),
+            (false, false) => format!("{}.{name}", self.prefix),
+        }
+    }
+
+    /// How messages call the file of all weights.
+    pub fn label(&self) -> &str {
+        &self.shared.label
+    }
+
+    /// Whether there is a tensor of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.shared.index.contains_key(&self.full_name(name))
+    }
+
+    /// The names of the tensors under the prefix, without it, in alphabetical order.
+    pub fn names(&self) -> Vec<&str> {
+        let start = if self.prefix.is_empty() { String::new() } else { format!("{}.", self.prefix) };
+        let mut names: Vec<_> = self.shared.index.keys().filter_map(|name| name.strip_prefix(&start)).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The shape of a tensor, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.find(name).map(|(_, entry)| &entry.shape[..])
+    }
+
+    /// The data type of a tensor, such as `F16`, if it is there.
+    pub fn dtype(&self, name: &str) -> Option<String> {
+        self.find(name).map(|(_, entry)| entry.dtype.to_string())
+    }
+
+    /// The bytes of a tensor in the file, if it is there.
+    pub fn num_bytes(&self, name: &str) -> Option<usize> {
+        self.find(name).map(|(file, entry)| Bytes::new(file, entry).len())
+    }
+
+    /// The values of a float tensor (f32, bf16 or f16) of that shape, row-major, as f32.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::Dtype`].
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        let (bytes, dtype) = self.bytes(name, shape, "F32, BF16 or F16", |dtype| float_width(dtype).is_some())?;
+        Ok(match dtype {
+            Dtype::F16 => to_f32(&bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Dtype::BF16 => to_f32(&bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            _ => to_f32(&bytes, f32::from_le_bytes),
+        })
+    }
+
+    /// The linear layer `name.weight` (`[out_features, in_features]`, packed or float, as the file has it), with `name.bias` if
+    /// `bias`. Packed codes, and floats that are f32, are used where they lie in the file.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::Dtype`], [`Error::Packed`], [`Error::NoQuantization`].
+    pub fn linear(&self, name: &str, in_features: usize, out_features: usize, bias: bool) -> Result<Linear, Error> {
+        Linear::load(&self.pp(name), in_features, out_features, bias)
+    }
+
+    /// The embedding `name.weight`, `[num_embeddings, dim]`, packed or float.
+    ///
+    /// # Errors
+    /// Those of [`Weights::linear`].
+    pub fn embedding(&self, name: &str, num_embeddings: usize, dim: usize) -> Result<Embedding, Error> {
+        Embedding::load(&self.pp(name), num_embeddings, dim)
+    }
+
+    fn find(&self, name: &str) -> Option<(&Arc<WeightFile>, &TensorEntry)> {
+        let name = self.full_name(name);
+        let file = &self.shared.files[*self.shared.index.get(&name)?];
+        Some((file, file.tensors.get(&name)?))
+    }
+
+    /// The file of a tensor as messages call it; that of all weights if the tensor is not there.
+    pub(crate) fn file_of(&self, name: &str) -> String {
+        self.find(name).map_or(&self.shared.label, |(file, _)| &file.label).clone()
+    }
+
+    /// The bytes of a tensor of that shape and one of the types that `accept` takes (`expected` in words).
+    pub(crate) fn bytes(
+        &self,
+        name: &str,
+        shape: &[usize],
+        expected: &'static str,
+        accept: impl Fn(Dtype) -> bool,
+    ) -> Result<(Bytes, Dtype), Error> {
+        let tensor = self.full_name(name);
+        let Some((file, entry)) = self.find(name) else {
+            return Err(Error::MissingTensor { tensor, file: self.shared.label.clone() });
+        };
+        let label = || file.label.clone();
+        if entry.shape != shape {
+            let (expected, found) = (shape.to_vec(), entry.shape.clone());
+            return Err(Error::Shape { tensor, file: label(), expected, found });
+        }
+        if !accept(entry.dtype) {
+            return Err(Error::Dtype { tensor, file: label(), expected, found: entry.dtype.to_string() });
+        }
+        Ok((Bytes::new(file, entry), entry.dtype))
+    }
+
+    pub(crate) fn quantization(&self) -> Option<&QuantizationConfig> {
+        self.quantization.as_deref()
+    }
+}
+
+/// Bytes of a float type that can be read.
+fn float_width(dtype: Dtype) -> Option<usize> {
+    match dtype {
+        Dtype::F32 => Some(4),
+        Dtype::F16 | Dtype::BF16 => Some(2),
+        _ => None,
+    }
+}
+
+fn to_f32<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes.as_chunks::<N>().0.iter().map(|&bytes| read(bytes)).collect()
+}
