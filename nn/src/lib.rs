@@ -18,6 +18,7 @@ mod rms_norm;
 mod values;
 mod weight_file;
 mod weights;
+mod writer;
 
 pub use activation::Activation;
 pub use embedding::Embedding;
@@ -28,6 +29,9 @@ pub use linear::Linear;
 pub use quantization::{FORMAT_VERSION, QuantizationConfig, QuantizedPart};
 pub use rms_norm::RmsNorm;
 pub use weights::Weights;
+pub use writer::WeightsWriter;
+
+pub use ocelli_kernels::{Bits, Isa, PackedShape};
 
 /// Calls `body` with the rows of `x` one after the other in memory.
 fn with_rows(x: &mut ndarray::Array2<f32>, body: impl FnOnce(&mut [f32])) {
