@@ -43,7 +43,7 @@ FXEMOJI_NAMES = {
     "globe_showing_asia_australia": "asiaaustraliaglobe", "magnifying_glass_tilted_left": "leftmagnifyingglass",
     "magnifying_glass_tilted_right": "rightmagnifyingglass", "flashlight": "electrictorch", "pizza": "sliceofpizza",
     "front_facing_baby_chick": "frontfacingchick", "locked": "lock", "necktie": "tie", "two_hump_camel": "bactriancamel",
-    "camel": "dromedarycamel", "dagger": "daggerknife", "spouting_whale": "spurtingwhale", "laptop": "personalcomputer",
+    "camel": "dromedarycamel", "dagger": "daggerknife", "spouting_whale": "spurtingwhale",
     "hot_pepper": "chilipepper", "woman_s_hat": "womanshat", "woman_s_boot": "boot", "floppy_disk": "softshellfloppy",
     "paintbrush": "lowerleftpaintbrush", "sunglasses": "darksunglasses",
 }
