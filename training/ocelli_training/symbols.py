@@ -1,33 +1,85 @@
-"""A library without artwork: one blank sprite per noun, for what needs words but no pixels (the tokenizer, tests of the language)."""
+"""Symbolic image tokens: what an image token should say, as a vector that the decoder can be taught to read without any picture.
+
+Each cell of a grid over the view gets features (nouns, colours, place, size, background), peaked at the centre of each object, and a
+fixed code book turns them into `[hidden_size]`. The language stage learns to describe such tokens, at hundreds of scenes a second; the
+vision stage learns to make them from pixels; the joint stage then lets both move.
+"""
 
 from __future__ import annotations
 
-from .artwork import HUE_STEPS
-from .colours import COLOURS
-from .library import Library, Sprite
-from .nouns import NOUNS
+import numpy as np
+import torch
+from torch import Tensor
+
+from .scenes import COLOURS, PATTERNS, Scene
+
+NUM_GEOMETRY = 4  # offset of the centre from the cell in x and y, log width, log height
+COLOUR_WEIGHT, GEOMETRY_WEIGHT, BACKGROUND_WEIGHT = 0.7, 0.5, 0.4
 
 
-class _SymbolicLibrary(Library):
-    def __init__(self, nouns: int | None = None) -> None:  # nothing to read: the parent's is not called on purpose
-        chosen = NOUNS[:nouns]
-        self.sprites = {}
-        for noun in chosen:
-            # Colours by turns, so that every word is met; a third of the sprites have none that dominates.
-            words = tuple(COLOURS[(noun.index + step) % len(COLOURS)] for step in range(HUE_STEPS + 1))
-            shares = (0.9, 0.9, 0.3)[noun.index % 3]
-            self.sprites[noun.index] = Sprite(
-                noun.index, noun.index, "symbols", noun.artwork[0], 1.0, words, (shares,) * (HUE_STEPS + 1), ()
-            )
-        self.of_noun = {id: [sprite] for id, sprite in self.sprites.items()}
-        self.noun_ids = sorted(self.of_noun)
-        self.nouns = [noun.word for noun in chosen]
-        self.plurals = [noun.plural for noun in chosen]
-
-    def __reduce__(self) -> tuple:
-        return symbolic_library, (len(self.nouns),)
+def num_features(num_nouns: int) -> int:
+    return num_nouns + len(COLOURS) + NUM_GEOMETRY + len(COLOURS) + len(PATTERNS)
 
 
-def symbolic_library(nouns: int | None = None) -> Library:
-    """A library of the first `nouns` nouns that can be sampled and spoken of, but not drawn."""
-    return _SymbolicLibrary(nouns)
+def codebook(num_nouns: int, hidden_size: int) -> Tensor:
+    """`[features, hidden_size]`: orthogonal unit rows while they fit, nearly orthogonal ones beyond that. Always the same."""
+    generator = torch.Generator().manual_seed(2025)
+    rows = torch.randn(max(num_features(num_nouns), hidden_size), hidden_size, generator=generator)
+    if num_features(num_nouns) <= hidden_size:
+        rows = torch.linalg.qr(rows.T)[0].T.contiguous()
+    return torch.nn.functional.normalize(rows[: num_features(num_nouns)], dim=-1)
+
+
+class Noise:
+    """How far from the truth the symbols that the decoder learns on may be: a vision encoder is not perfect."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.place = 0.02 * rng.random()
+        self.strength = (0.35 + 0.3 * rng.random(), 1.1)
+        self.token = 0.12 * rng.random()
+        self.confusion = 0.15
+        self.rng = rng
+
+
+def features(scene: Scene, grid: int, num_nouns: int, noise: Noise | None = None) -> np.ndarray:
+    """`[grid * grid, features]` in reading order. An object's strength falls off with the distance from its centre."""
+    out = np.zeros((grid, grid, num_features(num_nouns)), dtype=np.float32)
+    rng = noise.rng if noise else None
+    centres = (np.arange(grid, dtype=np.float32) + 0.5) / grid
+    colour0 = num_nouns
+    geometry0 = colour0 + len(COLOURS)
+    background0 = geometry0 + NUM_GEOMETRY
+    for thing in scene.objects:
+        cx, cy, w, h = thing.cx, thing.cy, thing.w, thing.h
+        strength = colour_strength = 1.0
+        if noise:
+            cx, cy = cx + rng.normal() * noise.place, cy + rng.normal() * noise.place
+            w, h = w * np.exp(rng.normal() * 0.1), h * np.exp(rng.normal() * 0.1)
+            strength = rng.uniform(*noise.strength)
+            colour_strength = rng.uniform(0.5, 1.1)
+        sigma_x, sigma_y = max(0.5 / grid, 0.12 * w), max(0.5 / grid, 0.12 * h)
+        dx, dy = centres - cx, centres - cy
+        heat = np.exp(-0.5 * ((dy / sigma_y) ** 2)[:, None] - 0.5 * ((dx / sigma_x) ** 2)[None, :])
+        heat = heat * (strength / max(heat.max(), 1e-6))
+        heat[heat < 0.02] = 0.0
+        out[..., thing.noun] += heat
+        if noise and rng.random() < noise.confusion:
+            out[..., int(rng.integers(num_nouns))] += heat * rng.uniform(0.0, 0.5)
+        if thing.colour is not None:
+            out[..., colour0 + COLOURS.index(thing.colour)] += COLOUR_WEIGHT * colour_strength * heat
+        scaled = GEOMETRY_WEIGHT * heat
+        out[..., geometry0] -= scaled * (dx * grid)[None, :]
+        out[..., geometry0 + 1] -= scaled * (dy * grid)[:, None]
+        out[..., geometry0 + 2] += scaled * (np.log(max(w, 0.02)) + 1.2)
+        out[..., geometry0 + 3] += scaled * (np.log(max(h, 0.02)) + 1.2)
+    for colour in scene.background.colours:
+        out[..., background0 + COLOURS.index(colour)] += BACKGROUND_WEIGHT
+    out[..., background0 + len(COLOURS) + PATTERNS.index(scene.background.pattern)] += BACKGROUND_WEIGHT
+    return out.reshape(grid * grid, -1)
+
+
+def noisy_tokens(scene: Scene, grid: int, num_nouns: int, book: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Symbolic image tokens `[grid * grid, hidden_size]` as an imperfect encoder might make them."""
+    noise = Noise(rng)
+    tokens = features(scene, grid, num_nouns, noise) @ book
+    return tokens + rng.normal(size=tokens.shape).astype(np.float32) * noise.token

@@ -24,7 +24,7 @@ from .language import caption, noun_phrase, questions
 from .nouns import NOUNS
 from .parsing import NUMBERS
 from .scenes import sample_scene
-from .symbols import symbolic_library
+from .blank import blank_library
 from .truth import PLACES
 
 VOCAB_SIZE = 1024
@@ -52,7 +52,7 @@ colour would it be in the light of the morning? The answer is that nobody knows.
 
 def corpus(scenes: int, seed: int = 0) -> Iterator[str]:
     """Captions, questions and answers of `scenes` scenes, after every noun, colour, number and place in its phrases."""
-    library = symbolic_library()
+    library = blank_library()
     for _ in range(max(1, scenes // 400)):
         for noun in NOUNS:
             yield f"There is {noun_phrase(noun)} and {noun_phrase(noun, 2)}. The {noun.word}, the {noun.word}."
@@ -103,7 +103,7 @@ def train(scenes: int = 20_000, seed: int = 0) -> Tokenizer:
 
 def report(tokenizer: Tokenizer, scenes: int = 2000, seed: int = 1) -> str:
     """How short captions are, and which words of the world are more than one token."""
-    library, rng = symbolic_library(), np.random.default_rng(seed)
+    library, rng = blank_library(), np.random.default_rng(seed)
     lengths = [len(tokenizer.encode(caption(sample_scene(rng, library, "ordinary"), rng)).ids) for _ in range(scenes)]
     words = sorted({word for noun in NOUNS for word in noun.word.split()})
     plurals = sorted({word for noun in NOUNS for word in noun.plural.split()} - set(words))
