@@ -1,11 +1,25 @@
 //! Token ids and image tokens to text: tokenizer, chat template, decoder, KV cache, sampling.
+//!
+//! ```text
+//! messages --chat_template, tokenizer--> PromptLayout --embed, splice--> embeddings [tokens, hidden_size]
+//!          --Decoder::prefill--> logits --Generation: sampler, Decoder::decode, TextStream--> text
+//! ```
 #![forbid(unsafe_code)]
 
+mod attention;
 pub mod chat_template;
 pub mod config;
+pub mod decoder;
+mod decoder_layer;
 pub mod error;
+pub mod generate;
 pub mod generation_config;
 mod json_fields;
+pub mod kv_cache;
+mod loader;
+mod lora;
+mod mlp;
+mod projection;
 pub mod prompt;
 pub mod sampler;
 pub mod text_stream;
@@ -13,8 +27,11 @@ pub mod tokenizer;
 
 pub use chat_template::{ChatTemplate, Message, PromptPart, PromptPiece, Role};
 pub use config::{ImageTokenIds, TextConfig, TextModelType};
+pub use decoder::{Decoder, Wanted};
 pub use error::{Error, ErrorKind, Result};
+pub use generate::{FinishReason, Generation, GenerationOptions, Piece};
 pub use generation_config::GenerationConfig;
+pub use kv_cache::{KvCache, KvKind};
 pub use prompt::PromptLayout;
 pub use sampler::{Sampler, SamplingOptions};
 pub use text_stream::TextStream;

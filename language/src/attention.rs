@@ -1,0 +1,136 @@
+//! Attention of the decoder: grouped queries, rotation before the norm of each head, keys and values from the cache.
+//!
+//! ```text
+//! n = rms(x, norm)
+//! q, k, v = split(n Wqkv^T)                        a reuse layer: q = n Wq^T, and no k, v of its own
+//! q, k = rms(rope(q), query_norm), rms(rope(k), key_norm)
+//! cache k, v
+//! x = x + softmax(q k^T / sqrt(head_dim)) v Wo^T   a reuse layer: k, v of the last layer that has them
+//! ```
+//!
+//! Source: tamm 0.2.0, `layers/attention.py` and `layers/transformer/layer_sequence/kv_reuse.py`.
+
+use ndarray::{Array2, ArrayView2, Axis, Slice};
+use ocelli_kernels::{Isa, RotaryCoefficients, attention_cached, rope_interleaved};
+use ocelli_nn::{Linear, RmsNorm, Weights};
+
+use crate::config::TextConfig;
+use crate::error::{Error, Result};
+use crate::kv_cache::{KvCache, StaticScales, static_scale};
+use crate::loader::Loader;
+use crate::projection::Projection;
+
+/// Attention with its norm and its residual connection.
+#[derive(Debug)]
+pub(crate) struct Attention {
+    norm: RmsNorm,
+    projection: Projection,
+    /// Over `head_dim`, shared by all heads.
+    query_norm: RmsNorm,
+    /// The same; none in a layer that reuses keys and values.
+    key_norm: Option<RmsNorm>,
+    o_proj: Linear,
+    sizes: Sizes,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    num_heads: usize,
+    head_dim: usize,
+    q_dim: usize,
+    kv_dim: usize,
+}
+
+/// The tokens of one pass.
+pub(crate) struct Tokens<'a> {
+    /// The position of the first.
+    pub(crate) first_position: usize,
+    /// The rotation at each position.
+    pub(crate) rotary: &'a RotaryCoefficients,
+}
+
+impl Attention {
+    /// The attention of layer `name`, which makes keys and values or reuses them.
+    pub(crate) fn load(loader: &Loader<'_>, name: &str, reuses_kv: bool) -> Result<Self> {
+        let TextConfig { hidden_size, head_dim, rms_norm_eps, .. } = *loader.config;
+        let (q_dim, kv_dim) = (loader.config.q_dim(), loader.config.kv_dim());
+        let weights = loader.weights.pp(&format!("{name}.attention"));
+        let head_norm = |name: &str| RmsNorm::load(&weights.pp(name), head_dim, rms_norm_eps);
+        let (projection, query_norm, key_norm) = if reuses_kv {
+            let first = loader.linear(&format!("{name}.attention.q_transform"), hidden_size, q_dim)?;
+            (Projection { first, others: Vec::new() }, head_norm("q_norm.query_norm")?, None)
+        } else {
+            let projection = loader.qkv_projection(&format!("{name}.attention.qkv_transform"))?;
+            (projection, head_norm("qk_norm.query_norm")?, Some(head_norm("qk_norm.key_norm")?))
+        };
+        Ok(Self {
+            norm: RmsNorm::load(&weights.pp("norm"), hidden_size, rms_norm_eps)?,
+            projection,
+            query_norm,
+            key_norm,
+            o_proj: loader.linear(&format!("{name}.attention.output_transform"), q_dim, hidden_size)?,
+            sizes: Sizes { num_heads: loader.config.num_attention_heads, head_dim, q_dim, kv_dim },
+        })
+    }
+
+    /// Adds the attention of some tokens to `hidden`, `[tokens, hidden_size]`, over the keys and values of `cache_layer`. A layer that
+    /// makes them writes them there first.
+    pub(crate) fn forward(
+        &self,
+        hidden: &mut Array2<f32>,
+        cache: &mut KvCache,
+        cache_layer: usize,
+        tokens: &Tokens<'_>,
+    ) {
+        let Sizes { num_heads, head_dim, q_dim, kv_dim, .. } = self.sizes;
+        let qkv = self.projection.forward(self.norm.forward(hidden.view()).view());
+        let mut queries = columns(qkv.view(), 0, q_dim);
+        rotate_and_norm(&mut queries, &self.query_norm, tokens.rotary);
+        if let Some(key_norm) = &self.key_norm {
+            let mut keys = columns(qkv.view(), q_dim, kv_dim);
+            rotate_and_norm(&mut keys, key_norm, tokens.rotary);
+            cache.write(cache_layer, &keys, &columns(qkv.view(), q_dim + kv_dim, kv_dim));
+        }
+        let mut attended = Array2::zeros((hidden.nrows(), q_dim));
+        if let Some(out) = attended.as_slice_mut() {
+            let heads = cache.heads(cache_layer);
+            attention_cached(Isa::active(), &queries, tokens.first_position, &heads, num_heads, head_dim, None, out);
+        }
+        *hidden += &self.o_proj.forward(attended.view());
+    }
+}
+
+/// `heads`: `[tokens, heads * head_dim]`.
+fn rotate_and_norm(heads: &mut [f32], norm: &RmsNorm, rotary: &RotaryCoefficients) {
+    rope_interleaved(heads, rotary);
+    norm.forward_slice(heads);
+}
+
+/// Some columns, row after row.
+fn columns(matrix: ArrayView2<'_, f32>, first: usize, count: usize) -> Vec<f32> {
+    matrix.slice_axis(Axis(1), Slice::from(first..first + count)).iter().copied().collect()
+}
+
+/// The static ranges of the keys and values of layer `name`, if the checkpoint has them.
+pub(crate) fn load_static_scales(weights: &Weights, name: &str) -> Result<Option<StaticScales>> {
+    let range_name =
+        |what: &str| format!("{name}.attention.kv_quantizer.{what}_quantizer.activation_post_process.range");
+    if !weights.contains(&range_name("key")) {
+        return Ok(None);
+    }
+    let scale = |what: &str| -> Result<f32> {
+        let tensor = range_name(what);
+        let range = weights.tensor(&tensor, &[2])?;
+        let scale = static_scale([range[0], range[1]]);
+        if scale.is_finite() && scale > 0.0 {
+            return Ok(scale);
+        }
+        Err(Error::Tensor {
+            file: weights.label().to_owned(),
+            tensor,
+            found: format!("{range:?}"),
+            expected: "a finite range [low, high] around 0".into(),
+        })
+    };
+    Ok(Some(StaticScales { keys: scale("key")?, values: scale("value")? }))
+}
