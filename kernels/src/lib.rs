@@ -21,6 +21,8 @@ mod packed;
 mod quantize;
 mod rope;
 mod softmax;
+#[cfg(test)]
+mod testing;
 
 pub use attention::{KvRows, attention_cached, attention_f32};
 pub use error::{Error, ErrorKind};

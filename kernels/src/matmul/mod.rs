@@ -6,7 +6,11 @@
 mod balanced;
 mod f32;
 mod packed;
+#[cfg(test)]
+mod tests;
 mod w8a8;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use self::f32::matmul_f32;
 pub use self::packed::matmul_packed;

@@ -4,6 +4,10 @@
 //! path always gives the same bits, whatever the threads and the tokens around. Paths differ by rounding, since the portable one
 //! has no fused multiply-add (it would be a library call): `|difference| <= columns * 2^-24 * sum |x w|` holds for each.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod portable;
 
 use std::ops::Range;
@@ -33,11 +37,54 @@ pub fn matmul_f32(isa: Isa, x: &[f32], w: &[f32], columns: usize, bias: Option<&
 fn piece(isa: Isa, x: &[f32], w: &[f32], columns: usize, bias: Option<&[f32]>, rows: Range<usize>, out: &mut [f32]) {
     let w = &w[rows.start * columns..rows.end * columns];
     match isa.0 {
-        _ => portable::matmul(x, w, columns, out),
+        Kind::Portable => portable::matmul(x, w, columns, out),
+        // SAFETY: this kind of `Isa` is made by `Isa::available` alone, where the CPU has these features.
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => unsafe { avx2::matmul(x, w, columns, out) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Vnni => unsafe { avx512::matmul(x, w, columns, out) },
     }
     if let Some(bias) = bias {
         for out in out.chunks_exact_mut(rows.len()) {
             out.iter_mut().zip(&bias[rows.clone()]).for_each(|(out, bias)| *out += bias);
+        }
+    }
+}
+
+/// Tokens of a tile; its rows are [`TILE_ROWS`] or 1.
+#[cfg(target_arch = "x86_64")]
+const TILE_TOKENS: usize = 3;
+
+/// Rows of a tile.
+#[cfg(target_arch = "x86_64")]
+const TILE_ROWS: usize = 4;
+
+/// Bytes of `x` that one pass over the rows uses again and again: half of a usual L2 cache.
+#[cfg(target_arch = "x86_64")]
+const TOKEN_BLOCK_BYTES: usize = 1 << 17;
+
+/// Calls `tile(x of the tile, w of the tile, out from its first element, rows)` for all tiles of the product.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn for_each_tile(
+    x: &[f32],
+    w: &[f32],
+    columns: usize,
+    out: &mut [f32],
+    tile: impl Fn(&[f32], &[f32], &mut [f32], usize),
+) {
+    let rows = w.len() / columns;
+    let block = (TOKEN_BLOCK_BYTES / size_of::<f32>() / columns).max(1).next_multiple_of(TILE_TOKENS);
+    for (x, out) in x.chunks(block * columns).zip(out.chunks_mut(block * rows)) {
+        let mut row = 0;
+        while row < rows {
+            let tile_rows = if row + TILE_ROWS <= rows { TILE_ROWS } else { 1 };
+            let w = &w[row * columns..(row + tile_rows) * columns];
+            for (x, out) in x.chunks(TILE_TOKENS * columns).zip(out.chunks_mut(TILE_TOKENS * rows)) {
+                tile(x, w, &mut out[row..], rows);
+            }
+            row += tile_rows;
         }
     }
 }

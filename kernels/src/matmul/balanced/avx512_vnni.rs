@@ -1,0 +1,79 @@
+//! `avx512_vnni-matmul-w2a8` and `avx512_vnni-matmul-w4a8`: a block (64 bytes) at a time.
+//!
+//! ```text
+//! byte b of a block, 2 bits:  | w[b + 192] | w[b + 128] | w[b + 64] | w[b] |      4 bits:  | w[b + 64] | w[b] |
+//!
+//! (vector >> BITS * plane) & mask:   64 bytes, byte i = w[64 * plane + i]
+//! vpdpbusd with 64 activations:      16 i32, lane i += w[4 i] a[4 i] + ... + w[4 i + 3] a[4 i + 3]
+//!                                    lanes 0..8 belong to the first 32 weights, lanes 8..16 to the others: groups of 32 are halves
+//! ```
+//!
+//! Nothing overflows: `vpdpbusd` sums in i32, bounded by [`MAX_COLUMNS`](crate::MAX_COLUMNS).
+
+use std::arch::x86_64::*;
+
+use crate::matmul::packed::Tile;
+use crate::matmul::x86::{fold, halves, load_512, sum_each};
+use crate::packed::BLOCK_BYTES;
+use crate::quantize::LANES;
+
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn dot<const BITS: i32>(tile: Tile<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
+    match (tile, group_size) {
+        (Tile::Tokens(row, tokens), None) => kernel::<BITS, 1, 4, 0>([row], tokens, sums),
+        (Tile::Tokens(row, tokens), Some(32)) => kernel::<BITS, 1, 4, 1>([row], tokens, sums),
+        (Tile::Tokens(row, tokens), Some(64)) => kernel::<BITS, 1, 4, 2>([row], tokens, sums),
+        (Tile::Tokens(row, tokens), Some(_)) => kernel::<BITS, 1, 4, 4>([row], tokens, sums),
+        (Tile::Rows(rows, token), None) => kernel::<BITS, 4, 1, 0>(rows, [token], sums),
+        (Tile::Rows(rows, token), Some(32)) => kernel::<BITS, 4, 1, 1>(rows, [token], sums),
+        (Tile::Rows(rows, token), Some(64)) => kernel::<BITS, 4, 1, 2>(rows, [token], sums),
+        (Tile::Rows(rows, token), Some(_)) => kernel::<BITS, 4, 1, 4>(rows, [token], sums),
+    }
+}
+
+/// Lane `r * T + t` is row r with token t; a group has `CHUNKS` times 32 weights, or is the whole row if `CHUNKS` is 0.
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
+    rows: [&[u8]; R],
+    tokens: [&[i8]; T],
+    sums: &mut [[i32; LANES]],
+) {
+    let planes = 8 / BITS as usize;
+    let mask = _mm512_set1_epi8((1 << BITS) - 1);
+    let rows = rows.map(|row| row.as_chunks::<BLOCK_BYTES>().0);
+    let tokens = tokens.map(|token| token.as_chunks::<64>().0);
+    let mut sums = sums.iter_mut();
+    let mut totals = [_mm512_setzero_si512(); LANES];
+    for block in 0..rows[0].len() {
+        let codes = rows.map(|row| load_512(&row[block]));
+        let tokens = tokens.map(|token| &token[planes * block..][..planes]);
+        for plane in 0..planes {
+            let shift = _mm_cvtsi32_si128(plane as i32 * BITS);
+            for r in 0..R {
+                let weights = _mm512_and_si512(_mm512_srl_epi16(codes[r], shift), mask);
+                for t in 0..T {
+                    totals[r * T + t] = _mm512_dpbusd_epi32(totals[r * T + t], weights, load_512(&tokens[t][plane]));
+                }
+            }
+            if CHUNKS == 1 {
+                for group in halves(totals) {
+                    if let Some(sums) = sums.next() {
+                        *sums = sum_each(group);
+                    }
+                }
+                totals = [_mm512_setzero_si512(); LANES];
+            } else if CHUNKS > 1 && (2 * (plane + 1)) % CHUNKS == 0 {
+                if let Some(sums) = sums.next() {
+                    *sums = sum_each(fold(totals));
+                }
+                totals = [_mm512_setzero_si512(); LANES];
+            }
+        }
+    }
+    if CHUNKS == 0
+        && let Some(sums) = sums.next()
+    {
+        *sums = sum_each(fold(totals));
+    }
+}

@@ -1,0 +1,190 @@
+//! Every product on every instruction set: packed ones equal portable to the bit, f32 ones within a stated error; portable against
+//! sums in f64.
+
+use half::f16;
+
+use super::{matmul_f32, matmul_packed};
+use crate::testing::{Random, assert_close, assert_same_bits};
+use crate::{Bits, Isa, PackedMatrix, PackedShape, pack_matrix};
+
+const ALL_BITS: [Bits; 3] = [Bits::Two, Bits::Four, Bits::Eight];
+const ALL_GROUPS: [Option<usize>; 4] = [None, Some(32), Some(64), Some(128)];
+
+/// One below, at and above: a vector (32, 64), a block (64, 128, 256 weights), a group.
+const COLUMNS: [usize; 16] = [0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 416, 600];
+
+/// The product as `docs/format.md` defines it, with activations quantized in f32 and sums in f64.
+fn naive_packed(x: &[f32], w: &PackedMatrix<'_>, bias: &[f32]) -> Vec<f64> {
+    let (rows, columns) = (w.shape().rows(), w.shape().columns());
+    let group_size = w.shape().group_size().unwrap_or(columns);
+    let weights = w.dequantize();
+    let mut out = Vec::new();
+    for x in x.chunks(columns) {
+        let values: Vec<f64> = x
+            .chunks(group_size)
+            .flat_map(|group| {
+                let scale = group.iter().fold(0.0_f32, |largest, a| largest.max(a.abs())) / 127.0;
+                group
+                    .iter()
+                    .map(move |a| if scale == 0.0 { 0.0 } else { f64::from((a / scale).round_ties_even() * scale) })
+            })
+            .collect();
+        for row in 0..rows {
+            let weights = &weights[row * columns..(row + 1) * columns];
+            let sum: f64 = weights.iter().zip(&values).map(|(&w, &a)| f64::from(w) * a).sum();
+            out.push(sum + f64::from(bias[row]));
+        }
+    }
+    out
+}
+
+#[test]
+fn packed_products_are_those_of_the_format_and_equal_to_the_bit_on_every_instruction_set() {
+    let mut random = Random::new(1);
+    for bits in ALL_BITS {
+        for group_size in ALL_GROUPS {
+            for columns in COLUMNS {
+                // Below, at and above a tile of 4 rows and of 4 tokens.
+                for (tokens, rows) in [(1, 1), (1, 4), (1, 7), (3, 5), (4, 3), (5, 9), (9, 4), (2, 0), (0, 3)] {
+                    let what = format!("{bits:?}, groups {group_size:?}, [{tokens}, {columns}] x [{rows}, {columns}]");
+                    let shape = PackedShape::new(bits, rows, columns, group_size).unwrap();
+                    let mut weights = random.vec(rows * columns);
+                    weights[..if rows > 1 { columns } else { 0 }].fill(0.0);
+                    let (codes, scales) = pack_matrix(shape, &weights).unwrap();
+                    let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
+                    let mut x = random.vec(tokens * columns);
+                    // A token of zeros, whose scale is 0.
+                    x[..if tokens > 1 { columns } else { 0 }].fill(0.0);
+                    let bias = random.vec(rows);
+                    let mut expected = vec![f32::NAN; tokens * rows];
+                    matmul_packed(Isa::PORTABLE, &x, &w, Some(&bias), &mut expected);
+                    if columns > 0 {
+                        assert_close(
+                            &expected,
+                            &naive_packed(&x, &w, &bias),
+                            1e-5 * (1.0 + columns as f64 / 64.0),
+                            &what,
+                        );
+                    }
+                    for isa in Isa::available() {
+                        let mut out = vec![f32::NAN; tokens * rows];
+                        matmul_packed(isa, &x, &w, Some(&bias), &mut out);
+                        assert_same_bits(&out, &expected, &format!("{}, {what}", isa.name()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_codes_and_activations_do_not_overflow() {
+    for bits in ALL_BITS {
+        for group_size in ALL_GROUPS {
+            // 2^17 columns is the largest row there may be: the i32 sums of w8a8 reach 2.11e9 there.
+            for columns in [256, crate::MAX_COLUMNS] {
+                let shape = PackedShape::new(bits, 1, columns, group_size).unwrap();
+                let (largest_code, level) = match bits {
+                    Bits::Two | Bits::Four => (0xff, bits.level((1 << bits.count()) - 1)),
+                    Bits::Eight => (127, 127.0),
+                };
+                let (codes, scales) = (vec![largest_code; shape.codes_len()], vec![f16::ONE; shape.scales_len()]);
+                let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
+                for (sign, activation) in [(1.0, 127.0), (-1.0, -127.0)] {
+                    let x = vec![activation; columns];
+                    let expected = f64::from(sign * 127.0 * level) * columns as f64;
+                    for isa in Isa::available() {
+                        let mut out = [0.0];
+                        matmul_packed(isa, &x, &w, None, &mut out);
+                        let what = format!("{}, {bits:?}, groups {group_size:?}, {columns} columns", isa.name());
+                        assert_close(&out, &[expected], 1e-4 * expected.abs(), &what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_smallest_codes_meet_activations_of_either_sign() {
+    for bits in ALL_BITS {
+        let shape = PackedShape::new(bits, 1, 64, None).unwrap();
+        let code = if bits == Bits::Eight { (-127_i8) as u8 } else { 0 };
+        let (codes, scales) = (vec![code; 64], vec![f16::ONE]);
+        let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
+        let x: Vec<f32> = (0..64).map(|k| if k % 3 == 0 { 127.0 } else { -127.0 }).collect();
+        let expected = f64::from(bits.level(code)) * x.iter().map(|&a| f64::from(a)).sum::<f64>();
+        for isa in Isa::available() {
+            let mut out = [0.0];
+            matmul_packed(isa, &x, &w, None, &mut out);
+            assert_close(&out, &[expected], 1e-6 * expected.abs(), &format!("{}, {bits:?}", isa.name()));
+        }
+    }
+}
+
+#[test]
+fn f32_products_are_within_the_rounding_of_their_sums_on_every_instruction_set() {
+    let mut random = Random::new(2);
+    for columns in [0, 1, 7, 8, 9, 15, 16, 17, 31, 33, 64, 257] {
+        for (tokens, rows) in [(1, 1), (1, 4), (2, 5), (3, 4), (4, 7), (7, 9), (0, 2)] {
+            let (x, w) = (random.vec(tokens * columns), random.vec(rows * columns));
+            let bias = random.vec(rows);
+            let mut expected = Vec::new();
+            for token in 0..tokens {
+                for row in 0..rows {
+                    let terms =
+                        (0..columns).map(|k| f64::from(x[token * columns + k]) * f64::from(w[row * columns + k]));
+                    expected.push(terms.sum::<f64>() + f64::from(bias[row]));
+                }
+            }
+            for isa in Isa::available() {
+                let mut out = vec![f32::NAN; tokens * rows];
+                matmul_f32(isa, &x, &w, columns, Some(&bias), &mut out);
+                let tolerance = (columns as f64 + 2.0) * 2.0 * f64::from(f32::EPSILON);
+                assert_close(&out, &expected, tolerance, &format!("{}, {tokens}, {columns}, {rows}", isa.name()));
+            }
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_threads_or_on_the_other_tokens() {
+    let mut random = Random::new(3);
+    // Above the work of one thread, with few and with many tokens.
+    for (tokens, rows, columns) in [(1, 1200, 260), (5, 500, 260), (70, 64, 260)] {
+        let (x, weights, bias) = (random.vec(tokens * columns), random.vec(rows * columns), random.vec(rows));
+        let shape = PackedShape::new(Bits::Four, rows, columns, Some(32)).unwrap();
+        let (codes, scales) = pack_matrix(shape, &weights).unwrap();
+        let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
+        let products = |isa: Isa, x: &[f32]| {
+            let mut packed = vec![0.0; x.len() / columns * rows];
+            matmul_packed(isa, x, &w, Some(&bias), &mut packed);
+            let mut float = vec![0.0; packed.len()];
+            matmul_f32(isa, x, &weights, columns, Some(&bias), &mut float);
+            [packed, float]
+        };
+        for isa in Isa::available() {
+            let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let expected = pool(1).install(|| products(isa, &x));
+            for threads in [2, 3, 16] {
+                let found = pool(threads).install(|| products(isa, &x));
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert_same_bits(found, expected, &format!("{}, {tokens} tokens, {threads} threads", isa.name()));
+                }
+            }
+            for token in 0..tokens {
+                let alone = products(isa, &x[token * columns..(token + 1) * columns]);
+                for (alone, expected) in alone.iter().zip(&expected) {
+                    let expected = &expected[token * rows..(token + 1) * rows];
+                    assert_same_bits(alone, expected, &format!("{}, token {token} alone", isa.name()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "x has 9 elements, expected [2, 5]")]
+fn lengths_that_do_not_fit_are_refused() {
+    matmul_f32(Isa::PORTABLE, &[0.0; 9], &[0.0; 15], 5, None, &mut [0.0; 6]);
+}

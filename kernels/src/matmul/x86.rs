@@ -1,0 +1,55 @@
+//! Loads and horizontal sums that the x86-64 kernels share.
+
+use std::arch::x86_64::*;
+
+use crate::quantize::LANES;
+
+/// 32 bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn load<T: bytemuck::Pod>(bytes: &[T; 32]) -> __m256i {
+    const { assert!(size_of::<T>() == 1) };
+    // SAFETY: the array has 32 bytes, and the load needs no alignment.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// 64 bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn load_512<T: bytemuck::Pod>(bytes: &[T; 64]) -> __m512i {
+    const { assert!(size_of::<T>() == 1) };
+    // SAFETY: the array has 64 bytes, and the load needs no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// The sum of the eight i32 of each vector.
+///
+/// ```text
+/// hadd(a, b)             | a01 a23 b01 b23 | a45 a67 b45 b67 |
+/// hadd of two of those   | a0-3 b0-3 c0-3 d0-3 | a4-7 b4-7 c4-7 d4-7 |
+/// ```
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn sum_each([a, b, c, d]: [__m256i; LANES]) -> [i32; LANES] {
+    let quarters = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(quarters), _mm256_extracti128_si256::<1>(quarters));
+    let mut result = [0; LANES];
+    // SAFETY: the array has 16 bytes, and the store needs no alignment.
+    unsafe { _mm_storeu_si128(result.as_mut_ptr().cast(), sums) };
+    result
+}
+
+/// The lower halves and the upper halves.
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn halves(vectors: [__m512i; LANES]) -> [[__m256i; LANES]; 2] {
+    [vectors.map(|v| _mm512_castsi512_si256(v)), vectors.map(|v| _mm512_extracti64x4_epi64::<1>(v))]
+}
+
+/// Lower half plus upper half, lane by lane.
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn fold(vectors: [__m512i; LANES]) -> [__m256i; LANES] {
+    let [low, high] = halves(vectors);
+    std::array::from_fn(|lane| _mm256_add_epi32(low[lane], high[lane]))
+}
