@@ -32,6 +32,17 @@ pub struct EncoderLayerConfig {
     pub layer_scale: bool,
 }
 
+impl EncoderLayerConfig {
+    /// The number of learned numbers of a layer, without building it.
+    pub fn num_parameters(&self) -> usize {
+        let EncoderLayerConfig { hidden_size, intermediate_size, .. } = *self;
+        let attention = 4 * hidden_size * hidden_size + hidden_size * if self.qkv_bias { 4 } else { 1 };
+        let mlp = 2 * hidden_size * intermediate_size + intermediate_size + hidden_size;
+        let norms_and_scales = hidden_size * if self.layer_scale { 6 } else { 4 };
+        attention + mlp + norms_and_scales
+    }
+}
+
 /// A pre-norm transformer layer without a mask.
 #[derive(Debug, Clone)]
 pub struct EncoderLayer {

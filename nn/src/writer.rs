@@ -1,4 +1,4 @@
-//! Writes weight files: f32 tensors and packed matrices (`docs/format.md`).
+//! Writes weight files: f32 and i64 tensors and packed matrices (`docs/format.md`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -51,12 +51,30 @@ impl WeightsWriter {
     /// # Errors
     /// [`Error::Write`] if the name is taken or the number of values is not that of the shape.
     pub fn f32(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<&mut WeightsWriter, Error> {
+        self.values(name, Dtype::F32, shape, values)
+    }
+
+    /// Adds an i64 tensor of that shape, row-major: token ids, for example.
+    ///
+    /// # Errors
+    /// As [`WeightsWriter::f32`].
+    pub fn i64(&mut self, name: &str, shape: &[usize], values: &[i64]) -> Result<&mut WeightsWriter, Error> {
+        self.values(name, Dtype::I64, shape, values)
+    }
+
+    fn values<T: bytemuck::Pod>(
+        &mut self,
+        name: &str,
+        dtype: Dtype,
+        shape: &[usize],
+        values: &[T],
+    ) -> Result<&mut WeightsWriter, Error> {
         let expected = shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
         if expected != Some(values.len()) {
             let detail = format!("shape {shape:?} does not fit {} values", values.len());
             return Err(Error::Write { tensor: name.to_owned(), detail });
         }
-        self.add(name, Dtype::F32, shape, bytemuck::cast_slice(values).to_vec())
+        self.add(name, dtype, shape, bytemuck::cast_slice(values).to_vec())
     }
 
     /// Packs the matrix of the layer `name` and adds it as `name.weight_codes` and `name.weight_scales`. `quantization_config` has to say
