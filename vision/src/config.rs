@@ -1,0 +1,388 @@
+//! `vision_config` of config.json: which encoder, and its sizes.
+
+use ocelli_nn::{Activation, EncoderLayerConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+const FILE: &str = "config.json";
+/// The most numbers in one activation of one view: 512 MB as f32. ViT-g at 672 has 14 million.
+const MAX_ACTIVATION: usize = 1 << 27;
+
+/// An encoder by its `model_type`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "model_type")]
+pub enum VisionConfig {
+    /// ViTDet with register windows.
+    #[serde(rename = "rw_vitdet")]
+    RwVitDet(RwVitDetConfig),
+    /// The plain encoder: CLIP, SigLIP, DINOv2 and open_clip encoders are configurations of it.
+    #[serde(rename = "vit")]
+    Vit(VitConfig),
+}
+
+/// What both encoders have: patches and layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EncoderConfig {
+    /// Colour channels. Default: 3.
+    #[serde(default = "three")]
+    pub num_channels: usize,
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+    /// Features of a token.
+    pub hidden_size: usize,
+    /// Features inside the MLP.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads; they divide `hidden_size`.
+    pub num_attention_heads: usize,
+    /// Activation of the MLP and of the convolutional stem. Default: `gelu`.
+    #[serde(default = "gelu")]
+    pub hidden_act: Activation,
+    /// Epsilon of every layer norm. Default: 1e-6.
+    #[serde(default = "default_eps")]
+    pub layer_norm_eps: f32,
+    /// How pixels become patches. Default: `linear`.
+    #[serde(default)]
+    pub patch_embed: PatchEmbedKind,
+    /// The stages of a convolutional stem, with `"patch_embed": "conv_stem"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conv_stem: Vec<ConvStageConfig>,
+}
+
+/// How pixels become patches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PatchEmbedKind {
+    /// One convolution with kernel = stride = `patch_size`.
+    #[default]
+    Linear,
+    /// Stages of smaller convolutions whose strides multiply to `patch_size`.
+    ConvStem,
+}
+
+/// One stage of the convolutional stem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConvStageConfig {
+    /// Side and stride of the stage's convolution.
+    pub kernel_size: usize,
+    /// Channels after it.
+    pub channels: usize,
+    /// Residual blocks of two 3 x 3 convolutions after it.
+    pub num_blocks: usize,
+}
+
+/// `"model_type": "rw_vitdet"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RwVitDetConfig {
+    /// Patches and layers.
+    #[serde(flatten)]
+    pub encoder: EncoderConfig,
+    /// Side of an attention window in patches.
+    pub window_size: usize,
+    /// Learned registers, of which every window has a copy.
+    pub num_register_tokens: usize,
+    /// The layers that attend over the whole grid.
+    pub global_layers: Vec<usize>,
+    /// Rows and columns of the learned position embedding.
+    pub position_embedding_size: [usize; 2],
+}
+
+/// `"model_type": "vit"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VitConfig {
+    /// Patches and layers.
+    #[serde(flatten)]
+    pub encoder: EncoderConfig,
+    /// Side in pixels that the encoder was trained at.
+    pub image_size: usize,
+    /// Rows and columns of the learned position embedding. Default: `image_size / patch_size` each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position_embedding_size: Option<[usize; 2]>,
+    /// A class token before all others, its own position embedding already added. Default: false.
+    #[serde(default)]
+    pub class_token: bool,
+    /// Registers between class token and patches. Default: 0.
+    #[serde(default)]
+    pub num_register_tokens: usize,
+    /// A layer norm before the first layer (CLIP). Default: false.
+    #[serde(default)]
+    pub pre_layernorm: bool,
+    /// Biases of the query, key and value projections. Default: true.
+    #[serde(default = "yes")]
+    pub qkv_bias: bool,
+    /// Learned factors on each residual branch (DINOv2). Default: false.
+    #[serde(default)]
+    pub layer_scale: bool,
+}
+
+fn three() -> usize {
+    3
+}
+
+fn gelu() -> Activation {
+    Activation::Gelu
+}
+
+fn default_eps() -> f32 {
+    1e-6
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl VisionConfig {
+    /// ViTDet-L with register windows, the encoder of the on-device model: about 300 million parameters.
+    pub fn vitdet_l() -> Self {
+        Self::RwVitDet(RwVitDetConfig {
+            encoder: EncoderConfig::linear(14, 1024, 4096, 24, 16),
+            window_size: 16,
+            num_register_tokens: 4,
+            global_layers: vec![7, 15, 23],
+            position_embedding_size: [32, 32],
+        })
+    }
+
+    /// ViT-g, the encoder of the server model: about 1 billion parameters.
+    pub fn vit_g() -> Self {
+        Self::Vit(VitConfig {
+            encoder: EncoderConfig::linear(14, 1408, 6144, 40, 16),
+            image_size: 448,
+            position_embedding_size: None,
+            class_token: false,
+            num_register_tokens: 0,
+            pre_layernorm: false,
+            qkv_bias: true,
+            layer_scale: false,
+        })
+    }
+
+    /// Patches and layers.
+    pub fn encoder(&self) -> &EncoderConfig {
+        match self {
+            Self::RwVitDet(config) => &config.encoder,
+            Self::Vit(config) => &config.encoder,
+        }
+    }
+
+    /// Features of a token.
+    pub fn hidden_size(&self) -> usize {
+        self.encoder().hidden_size
+    }
+
+    /// Rows and columns of the learned position embedding.
+    pub fn position_embedding_size(&self) -> [usize; 2] {
+        match self {
+            Self::RwVitDet(config) => config.position_embedding_size,
+            Self::Vit(config) => {
+                config.position_embedding_size.unwrap_or([config.image_size / config.encoder.patch_size.max(1); 2])
+            }
+        }
+    }
+
+    /// Rows and columns of patches of a view of `height` x `width` pixels.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Shape`] when the patches do not divide the view, or are so many that one activation would
+    /// take more than 512 MB.
+    pub fn patch_grid(&self, height: usize, width: usize) -> Result<(usize, usize)> {
+        let encoder = self.encoder();
+        let shape_error = |expected| Error::Shape { what: "view", found: vec![height, width], expected };
+        let patch_size = encoder.patch_size;
+        if height == 0 || width == 0 || !height.is_multiple_of(patch_size) || !width.is_multiple_of(patch_size) {
+            return Err(shape_error(format!("sides that are multiples of patch_size {patch_size} in config.json")));
+        }
+        if encoder.largest_activation(height, width).is_none_or(|numbers| numbers > MAX_ACTIVATION) {
+            return Err(shape_error(format!(
+                "fewer pixels: with patch_size {patch_size} and these widths of config.json an activation would have \
+                 more than {MAX_ACTIVATION} numbers"
+            )));
+        }
+        Ok((height / patch_size, width / patch_size))
+    }
+
+    /// Rows and columns of attention windows of a grid of `(rows, columns)` patches: (1, 1) without windows.
+    pub fn window_grid(&self, (rows, columns): (usize, usize)) -> (usize, usize) {
+        match self {
+            Self::RwVitDet(config) => (rows.div_ceil(config.window_size), columns.div_ceil(config.window_size)),
+            Self::Vit(_) => (1, 1),
+        }
+    }
+
+    /// The number of learned numbers, without building the encoder.
+    pub fn num_parameters(&self) -> usize {
+        let encoder = self.encoder();
+        let hidden_size = encoder.hidden_size;
+        let positions: usize = self.position_embedding_size().iter().product();
+        let tokens = match self {
+            Self::RwVitDet(config) => config.num_register_tokens,
+            Self::Vit(config) => config.num_register_tokens + usize::from(config.class_token),
+        };
+        let norms = match self {
+            Self::Vit(VitConfig { pre_layernorm: true, .. }) => 2,
+            _ => 1,
+        };
+        encoder.num_patch_embed_parameters()
+            + (positions + tokens + 2 * norms) * hidden_size
+            + encoder.num_hidden_layers * self.layer().num_parameters()
+    }
+
+    /// The configuration of each layer.
+    pub(crate) fn layer(&self) -> EncoderLayerConfig {
+        let encoder = self.encoder();
+        let (qkv_bias, layer_scale) = match self {
+            Self::RwVitDet(_) => (true, false),
+            Self::Vit(config) => (config.qkv_bias, config.layer_scale),
+        };
+        EncoderLayerConfig {
+            hidden_size: encoder.hidden_size,
+            intermediate_size: encoder.intermediate_size,
+            num_attention_heads: encoder.num_attention_heads,
+            hidden_act: encoder.hidden_act,
+            layer_norm_eps: encoder.layer_norm_eps,
+            qkv_bias,
+            layer_scale,
+        }
+    }
+
+    /// Checks that every field makes sense; the bounds are far above any encoder that exists.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Config`] names the field.
+    pub fn validate(&self) -> Result<()> {
+        self.encoder().validate()?;
+        for side in self.position_embedding_size() {
+            check_range("position_embedding_size", side, 1, 1024)?;
+        }
+        match self {
+            Self::RwVitDet(config) => {
+                check_range("window_size", config.window_size, 1, 1024)?;
+                check_range("num_register_tokens", config.num_register_tokens, 0, 1024)?;
+                let num_layers = config.encoder.num_hidden_layers;
+                for &layer in &config.global_layers {
+                    check_range("global_layers", layer, 0, num_layers - 1)?;
+                }
+                Ok(())
+            }
+            Self::Vit(config) => {
+                check_range("image_size", config.image_size, 1, 8192)?;
+                check_range("num_register_tokens", config.num_register_tokens, 0, 1024)
+            }
+        }
+    }
+}
+
+impl EncoderConfig {
+    /// An encoder with the plain patch embedding, the exact GELU and RGB input.
+    fn linear(
+        patch_size: usize,
+        hidden_size: usize,
+        intermediate_size: usize,
+        num_hidden_layers: usize,
+        num_attention_heads: usize,
+    ) -> Self {
+        Self {
+            num_channels: 3,
+            patch_size,
+            hidden_size,
+            intermediate_size,
+            num_hidden_layers,
+            num_attention_heads,
+            hidden_act: gelu(),
+            layer_norm_eps: default_eps(),
+            patch_embed: PatchEmbedKind::Linear,
+            conv_stem: Vec::new(),
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.num_channels != 3 {
+            return Err(config_error("num_channels", self.num_channels, "3 (red, green, blue)"));
+        }
+        check_range("patch_size", self.patch_size, 1, 1024)?;
+        check_range("hidden_size", self.hidden_size, 1, 1 << 14)?;
+        check_range("intermediate_size", self.intermediate_size, 1, 1 << 16)?;
+        check_range("num_hidden_layers", self.num_hidden_layers, 1, 1024)?;
+        check_range("num_attention_heads", self.num_attention_heads, 1, self.hidden_size)?;
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let expected = format!("a divisor of hidden_size {}", self.hidden_size);
+            return Err(config_error("num_attention_heads", self.num_attention_heads, expected));
+        }
+        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
+            return Err(config_error("layer_norm_eps", self.layer_norm_eps, "a number between 0 and 1"));
+        }
+        match self.patch_embed {
+            PatchEmbedKind::Linear => Ok(()),
+            PatchEmbedKind::ConvStem => self.validate_conv_stem(),
+        }
+    }
+
+    fn validate_conv_stem(&self) -> Result<()> {
+        for stage in &self.conv_stem {
+            check_range("conv_stem.kernel_size", stage.kernel_size, 1, self.patch_size)?;
+            check_range("conv_stem.channels", stage.channels, 1, 1 << 14)?;
+            check_range("conv_stem.num_blocks", stage.num_blocks, 0, 1024)?;
+        }
+        let stride = self.conv_stem.iter().try_fold(1usize, |stride, stage| stride.checked_mul(stage.kernel_size));
+        if stride != Some(self.patch_size) {
+            let kernels: Vec<usize> = self.conv_stem.iter().map(|stage| stage.kernel_size).collect();
+            let expected = format!("factors of patch_size {}", self.patch_size);
+            return Err(config_error("conv_stem.kernel_size", format!("{kernels:?}"), expected));
+        }
+        match self.conv_stem.last() {
+            Some(stage) if stage.channels == self.hidden_size => Ok(()),
+            last => {
+                let found = last.map_or(0, |stage| stage.channels);
+                let expected = format!("hidden_size {} in the last stage", self.hidden_size);
+                Err(config_error("conv_stem.channels", found, expected))
+            }
+        }
+    }
+
+    /// The stages with the channels that come into each.
+    pub(crate) fn conv_stages(&self) -> impl Iterator<Item = (usize, ConvStageConfig)> + '_ {
+        let channels_in = std::iter::once(self.num_channels).chain(self.conv_stem.iter().map(|stage| stage.channels));
+        channels_in.zip(self.conv_stem.iter().copied())
+    }
+
+    fn num_patch_embed_parameters(&self) -> usize {
+        match self.patch_embed {
+            PatchEmbedKind::Linear => self.hidden_size * (self.num_channels * self.patch_size * self.patch_size + 1),
+            PatchEmbedKind::ConvStem => self
+                .conv_stages()
+                .map(|(channels_in, ConvStageConfig { kernel_size, channels, num_blocks })| {
+                    let block = 2 * channels + 2 * channels * (9 * channels + 1);
+                    channels * (kernel_size * kernel_size * channels_in + 1) + num_blocks * block
+                })
+                .sum(),
+        }
+    }
+
+    /// Numbers in the largest activation of a view of `height` x `width` pixels; `None` if they cannot be counted.
+    fn largest_activation(&self, height: usize, width: usize) -> Option<usize> {
+        let pixels = height.checked_mul(width)?;
+        let patches = pixels / (self.patch_size * self.patch_size);
+        let mut largest = patches.checked_mul(self.intermediate_size.max(self.hidden_size))?;
+        largest = largest.max(pixels.checked_mul(self.num_channels)?);
+        let mut stride = 1;
+        for (_, stage) in self.conv_stages() {
+            stride *= stage.kernel_size;
+            largest = largest.max((pixels / (stride * stride)).checked_mul(stage.channels)?);
+        }
+        Some(largest)
+    }
+}
+
+fn config_error(field: &str, found: impl ToString, expected: impl Into<String>) -> Error {
+    let field = format!("vision_config.{field}");
+    Error::Config { file: FILE, field, found: found.to_string(), expected: expected.into() }
+}
+
+fn check_range(field: &str, found: usize, least: usize, most: usize) -> Result<()> {
+    if (least..=most).contains(&found) {
+        return Ok(());
+    }
+    Err(config_error(field, found, format!("{least} to {most}")))
+}
