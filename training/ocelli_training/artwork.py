@@ -30,6 +30,8 @@ VALIDATION_SETS = ("openmoji",)
 LEVELS = 5  # 320, 160, 80, 40, 20 pixels on the longer side
 HUE_STEPS = 12  # a recoloured sprite is turned by a multiple of 30 degrees
 GREY_VARIANT = HUE_STEPS  # the variant after the turned ones: without colour
+# The range of the colour jitter of a scene's objects: degrees of hue, brightness, saturation.
+JITTER_LOW, JITTER_HIGH = (-6.0, 0.88, 0.85), (6.0, 1.08, 1.15)
 
 # FxEmoji's own names where dropping the hyphens is not enough.
 FXEMOJI_NAMES = {
@@ -152,16 +154,35 @@ def variant_matrices() -> tuple[np.ndarray, ...]:
     return (*(hue_matrix(360 / HUE_STEPS * step) for step in range(HUE_STEPS)), GREY_MATRIX)
 
 
-def describe_colours(sprite: np.ndarray) -> tuple[list[str | None], list[float]]:
-    """For each variant: the colour with the largest share (None for an unnamed one) and that share."""
-    words, shares = [], []
-    for matrix in variant_matrices():
-        turned = np.clip(straighten(sprite).astype(np.float32) @ matrix.T, 0, 255).astype(np.uint8)
-        share = colour_shares(turned, sprite[..., 3])
-        best = int(share.argmax())
+def jitter_matrix(hue: float, gain: float, saturation: float) -> np.ndarray:
+    """The colour map of a scene's colour jitter: degrees of hue, brightness, saturation."""
+    towards_grey = saturation * np.eye(3, dtype=np.float32) + np.full((3, 3), (1 - saturation) / 3, dtype=np.float32)
+    return (gain * (towards_grey @ hue_matrix(hue))).astype(np.float32)
+
+
+@functools.cache
+def jitter_extremes() -> tuple[np.ndarray, ...]:
+    """No jitter, then the largest: a colour word has to hold for all of them."""
+    (hue, gain, saturation), (low_gain, low_saturation) = JITTER_HIGH, JITTER_LOW[1:]
+    extremes = ((0, 1, 1), (hue, 1, 1), (-hue, 1, 1), (0, low_gain, low_saturation), (0, gain, saturation))
+    return tuple(jitter_matrix(*extreme) for extreme in extremes)
+
+
+def describe_colours(sprite: np.ndarray) -> tuple[list[str | None], list[float], list[float]]:
+    """For each variant: the colour with the largest share (None for an unnamed one), its least share under jitter, and that without."""
+    straight, alpha = straighten(sprite).astype(np.float32), sprite[..., 3]
+    words, least, plain = [], [], []
+    for number, matrix in enumerate(variant_matrices()):
+        best, share = 0, []
+        for jitter in jitter_extremes()[: 1 if number == GREY_VARIANT else None]:
+            turned = np.clip(straight @ (jitter @ matrix).T, 0, 255).astype(np.uint8)
+            counted = colour_shares(turned, alpha)
+            best = best if share else int(counted.argmax())
+            share.append(float(counted[best]))
         words.append(COLOURS[best] if best < len(COLOURS) else None)
-        shares.append(round(float(share[best]), 3))
-    return words, shares
+        least.append(round(min(share), 3))
+        plain.append(round(share[0], 3))
+    return words, least, plain
 
 
 def drawings(node_modules: Path, nouns: list[Noun], size: int) -> Iterator[tuple[Noun, str, str, np.ndarray]]:
@@ -190,13 +211,14 @@ def write_cache(entries: Iterator[tuple[int, str, str, np.ndarray]], out: Path, 
             if sprite.size == 0:
                 continue
             levels = pyramid(sprite, size)
-            words, shares = describe_colours(levels[min(2, LEVELS - 1)])
+            words, shares, plain = describe_colours(levels[min(3, LEVELS - 1)])
             places = []
             for level in levels:
                 places.append([level.shape[0], level.shape[1], offset])
                 file.write(level.tobytes())
                 offset += level.size
-            index.append({"noun": noun, "set": set_name, "name": slug, "colours": words, "shares": shares, "levels": places})
+            entry = {"noun": noun, "set": set_name, "name": slug, "colours": words, "shares": shares, "plain_shares": plain}
+            index.append(entry | {"levels": places})
     partial.replace(out / "sprites.bin")
     (out / "sprites.json").write_text(json.dumps({"size": size, "sprites": index}), encoding="utf-8")
     return index
@@ -209,7 +231,7 @@ def coverage(index: list[dict]) -> str:
     for entry in index:
         sprites[entry["set"]] += 1
         nouns.setdefault(entry["set"], set()).add(entry["noun"])
-        coloured[entry["set"]] += entry["colours"][0] is not None and entry["shares"][0] > 0.6
+        coloured[entry["set"]] += entry["colours"][0] is not None and entry["shares"][0] > 0.55
     for name in sorted(sprites):
         lines.append(f"{name:20} {sprites[name]:7}  {len(nouns[name]):5}  {coloured[name]:7}")
     trained = set().union(*(nouns.get(name, set()) for name in TRAIN_SETS))
@@ -223,6 +245,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the sprite cache")
     parser.add_argument("--size", type=int, default=320, help="longer side of a sprite, in pixels")
     options = parser.parse_args()
+    cv2.setNumThreads(1)
     entries = ((noun.index, *rest) for noun, *rest in drawings(options.node_modules, NOUNS, options.size))
     print(coverage(write_cache(entries, options.out, options.size)))
 

@@ -143,6 +143,8 @@ def paint_background(background: Background, side: int) -> np.ndarray:
             first, second = _shades(first, 0.22 + 0.12 * depth)
         field = _phase(side, view, 3.0, angle, 0.5 - _middle(angle) / 3.0)  # the scene spans less than half a period
         reach = (abs(math.cos(math.radians(angle))) + abs(math.sin(math.radians(angle)))) / 3.0
+        if len(background.colours) == 2:
+            reach *= 0.65  # both ends are reached well before the corners
         weights = np.clip(((np.arange(256) + 0.5) / 256 - 0.5) / reach + 0.5, 0, 1)
         return _look_up((field >> 8).astype(np.uint8), _ramp(first, second, weights))
     if background.pattern == "textured":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from .artwork import HUE_STEPS
 from .colours import COLOURS
 from .library import Library, Sprite
@@ -15,9 +17,9 @@ class _BlankLibrary(Library):
         for noun in chosen:
             # Colours by turns, so that every word is met; a third of the sprites have none that dominates.
             words = tuple(COLOURS[(noun.index + step) % len(COLOURS)] for step in range(HUE_STEPS + 1))
-            shares = (0.9, 0.9, 0.3)[noun.index % 3]
+            shares = ((0.9, 0.9, 0.3)[noun.index % 3],) * (HUE_STEPS + 1)
             self.sprites[noun.index] = Sprite(
-                noun.index, noun.index, "blank", noun.artwork[0], 1.0, words, (shares,) * (HUE_STEPS + 1), ()
+                noun.index, noun.index, "blank", noun.artwork[0], 1.0, words, shares, shares, ()
             )
         self.of_noun = {id: [sprite] for id, sprite in self.sprites.items()}
         self.noun_ids = sorted(self.of_noun)
@@ -28,6 +30,7 @@ class _BlankLibrary(Library):
         return blank_library, (len(self.nouns),)
 
 
+@functools.cache
 def blank_library(nouns: int | None = None) -> Library:
     """A library of the first `nouns` nouns that can be sampled and spoken of, but not drawn."""
     return _BlankLibrary(nouns)

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from .artwork import GREY_VARIANT, LEVELS, variant_matrices
+from .artwork import LEVELS, jitter_matrix, variant_matrices
 from .backgrounds import paint_background
-from .colours import hue_matrix
 
 if TYPE_CHECKING:
     from .scenes import Placement, Scene, SceneObject
 
 BACKGROUND_LABEL, AMBIGUOUS_LABEL = -1, -2
 _SAMPLES = 4  # of the alpha mask across a patch
-_GREY_SUM = np.full((3, 3), 1 / 3, dtype=np.float32)
 
 
 def _affine(placement: Placement, height: int, width: int, side: int) -> np.ndarray:
@@ -36,13 +34,9 @@ def _affine(placement: Placement, height: int, width: int, side: int) -> np.ndar
 
 def _colour_matrix(thing: SceneObject) -> np.ndarray | None:
     """Recolouring and jitter as one map of RGB, or None where it would change nothing."""
-    hue, gain, saturation = thing.jitter
-    matrix = variant_matrices()[thing.variant]
-    if thing.variant != GREY_VARIANT and (hue or saturation != 1):
-        matrix = (saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * _GREY_SUM) @ hue_matrix(hue) @ matrix
-    if thing.variant == 0 and not hue and gain == 1 and saturation == 1:
+    if thing.variant == 0 and thing.jitter == (0.0, 1.0, 1.0):
         return None
-    return (gain * matrix).astype(np.float32)
+    return jitter_matrix(*thing.jitter) @ variant_matrices()[thing.variant]
 
 
 def _sprite_patch(scene: Scene, thing: SceneObject, side: int) -> tuple[np.ndarray, int, int] | None:

@@ -16,14 +16,14 @@ import numpy as np
 from .artwork import GREY_VARIANT, TRAIN_SETS
 from .nouns import NOUNS
 
-# Where the leading colour covers more than CLEAR of a sprite, it has that colour word; where it covers less than MIXED, the sprite
-# clearly has several colours. In between, nothing is said or asked about its colour.
-CLEAR, MIXED = 0.60, 0.45
+# Where the leading colour covers more than CLEAR of a sprite under any jitter, it has that colour word; where it covers less than
+# MIXED, the sprite clearly has several colours. In between, nothing is said or asked about its colour.
+CLEAR, MIXED = 0.55, 0.45
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One drawing. `colours` and `shares` are per variant (hue steps, then grey): leading colour word, and its share."""
+    """One drawing. Per variant (hue steps, then grey): the leading colour word, its least share under jitter, and that without."""
 
     id: int
     noun: int
@@ -32,6 +32,7 @@ class Sprite:
     aspect: float  # width / height
     colours: tuple[str | None, ...]
     shares: tuple[float, ...]
+    plain_shares: tuple[float, ...]
     levels: tuple[tuple[int, int, int], ...]  # (height, width, offset in the pixel file), largest first
 
     def colour(self, variant: int = 0) -> str | None:
@@ -40,7 +41,7 @@ class Sprite:
 
     def mixed(self, variant: int = 0) -> bool:
         """Whether no colour comes near to dominating."""
-        return self.shares[variant] < MIXED
+        return self.plain_shares[variant] < MIXED
 
     @functools.cached_property
     def bright_variants(self) -> tuple[int, ...]:
@@ -65,7 +66,8 @@ class Library:
             height, width, _ = entry["levels"][0]
             levels = tuple(tuple(level) for level in entry["levels"])
             sprite = Sprite(
-                id, entry["noun"], entry["set"], entry["name"], width / height, tuple(entry["colours"]), tuple(entry["shares"]), levels
+                id, entry["noun"], entry["set"], entry["name"], width / height, tuple(entry["colours"]), tuple(entry["shares"]),
+                tuple(entry.get("plain_shares", entry["shares"])), levels,
             )
             self.sprites[id] = sprite
             self.of_noun.setdefault(sprite.noun, []).append(sprite)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .artwork import GREY_VARIANT, TRAIN_SETS
+from .artwork import GREY_VARIANT, JITTER_HIGH, JITTER_LOW, TRAIN_SETS
 from .backgrounds import PATTERNS, Background, sample_background
 from .colours import COLOURS
 from .drawing import patch_labels, render
@@ -72,7 +72,7 @@ class SceneObject:
     sprite: int
     placement: Placement
     variant: int = 0  # hue step of a recoloured one, see `artwork`
-    jitter: tuple[float, float, float] = (0.0, 1.0, 1.0)  # degrees of hue, gain, saturation
+    jitter: tuple[float, float, float] = (0.0, 1.0, 1.0)  # degrees of hue, brightness, saturation
     style: str | None = None
 
     @property
@@ -132,7 +132,7 @@ def _dress(rng: np.random.Generator, sprite: Sprite, augment: bool) -> dict:
     variant, style = 0, None
     if recolour < 0.35 and NOUNS[sprite.noun].man_made and sprite.bright_variants:
         variant = sprite.bright_variants[int(pick * len(sprite.bright_variants))]
-    jitter = ((hue - 0.5) * 12, 0.88 + 0.2 * gain, 0.85 + 0.3 * saturation)
+    jitter = tuple(low + (high - low) * u for low, high, u in zip(JITTER_LOW, JITTER_HIGH, (hue, gain, saturation), strict=True))
     if augment and styled < 0.5:
         style = STYLES[int(np.searchsorted(_STYLE_SHARES, which))]
         if style == "grayscale":

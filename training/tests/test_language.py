@@ -1,0 +1,128 @@
+"""Captions, questions, and reading them back."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from ocelli_training.blank import blank_library
+from ocelli_training.language import QUESTION_KINDS, caption, noun_phrase, questions
+from ocelli_training.nouns import MAN_MADE, NOUN_INDEX, NOUNS
+from ocelli_training.parsing import parse_caption
+from ocelli_training.scenes import KINDS, sample_scene
+from ocelli_training.truth import groups, place, relation
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    """Scenes of all nouns with a caption each."""
+    rng = np.random.default_rng(0)
+    library = blank_library()
+    made = [sample_scene(rng, library, kind) for kind in KINDS for _ in range(1500)]
+    return [(scene, caption(scene, rng)) for scene in made]
+
+
+def test_the_nouns_are_all_there():
+    assert len(NOUNS) == 264
+    assert MAN_MADE <= NOUN_INDEX.keys()
+
+
+def test_captions_are_read_back_as_they_were_meant(spoken):
+    for scene, text in spoken:
+        read = parse_caption(text)
+        by_noun = {group.noun.word: group for group in groups(scene)}
+        assert read.objects == Counter(NOUNS[thing.noun].word for thing in scene.objects), text
+        assert read.background_colours in ((), scene.background.colours), text
+        assert read.pattern in (None, scene.background.pattern), text
+        for noun, word in read.colours.items():
+            assert by_noun[noun].colour == word, text
+        for first, word, second in read.relations:
+            assert relation(by_noun[first].single, by_noun[second].single) == word, text
+        for noun, word in read.places:
+            assert place(by_noun[noun].single) == word, text
+
+
+def test_captions_mostly_say_what_there_is_to_say(spoken):
+    read = [parse_caption(text) for _, text in spoken]
+    assert np.mean([bool(claims.background_colours) for claims in read]) > 0.9
+    assert np.mean([claims.pattern is not None for claims in read]) > 0.85
+    assert np.mean([bool(claims.relations or claims.places) for claims in read]) > 0.3
+
+
+def test_captions_begin_large_and_end_with_a_stop(spoken):
+    for _, text in spoken:
+        assert text[0].isupper() and text.endswith(".") and "  " not in text and " ." not in text
+        assert not any(f" a {vowel}" in text for vowel in "aeio"), text
+
+
+@pytest.mark.parametrize(
+    ("noun", "count", "colour", "phrase"),
+    [
+        ("apple", 1, None, "an apple"), ("apple", 1, "red", "a red apple"), ("knife", 2, "grey", "two grey knives"),
+        ("scissors", 1, None, "a pair of scissors"), ("grapes", 2, "purple", "two bunches of purple grapes"),
+        ("sheep", 3, None, "three sheep"), ("unicorn", 1, None, "a unicorn"), ("hourglass", 1, None, "an hourglass"),
+        ("umbrella", 1, "orange", "an orange umbrella"), ("popcorn", 1, None, "some popcorn"),
+    ],
+)  # fmt: skip
+def test_phrases_are_good_english(noun, count, colour, phrase):
+    assert noun_phrase(NOUNS[NOUN_INDEX[noun]], count, colour) == phrase
+    assert parse_caption(phrase).objects == {noun: count}
+
+
+@pytest.mark.parametrize("text", ["", "...", "the the of of background", "🦊 <turn_end> two", "a a a red red on the", "Two pairs of"])
+def test_nonsense_claims_nothing_and_does_not_raise(text):
+    assert parse_caption(text).objects == Counter()
+
+
+def test_example_captions_are_understood():
+    read = parse_caption("Two cats and a pizza on a striped green and white background.")
+    assert read.objects == {"cat": 2, "pizza": 1}
+    assert (read.background_colours, read.pattern) == (("green", "white"), "striped")
+    assert parse_caption("A red apple to the left of a dog on a blue background.").relations == [("apple", "to the left of", "dog")]
+    assert parse_caption("A fox at the bottom right of a plain yellow background.").places == [("fox", "bottom right")]
+    assert parse_caption("A hot dog above a teddy bear.").objects == {"hot dog": 1, "teddy bear": 1}
+
+
+@pytest.fixture(scope="module")
+def asked(spoken):
+    rng = np.random.default_rng(1)
+    return [(scene, questions(scene, rng, 6)) for scene, _ in spoken]
+
+
+def test_every_kind_of_question_is_asked(asked):
+    kinds = Counter(kind for _, found in asked for _, _, kind in found)
+    assert kinds.keys() == QUESTION_KINDS.keys()
+    assert min(kinds.values()) > 0.02 * kinds.total()
+
+
+def test_yes_and_no_are_balanced_and_true(asked):
+    answers = Counter()
+    for scene, found in asked:
+        present = {NOUNS[thing.noun].word for thing in scene.objects}
+        for question, answer, kind in found:
+            if kind == "exists":
+                answers[answer] += 1
+                noun = set(parse_caption(question.removeprefix("Is there ").removeprefix("Are there any ")).objects)
+                assert (answer == "Yes.") == bool(noun & present), (question, answer)
+    assert 0.45 < answers["Yes."] / answers.total() < 0.55
+
+
+def test_answers_are_true(asked):
+    for scene, found in asked:
+        by_noun = {group.noun.word: group for group in groups(scene)}
+        for question, answer, kind in found:
+            if kind == "list":
+                assert parse_caption(answer).objects == {word: len(group.members) for word, group in by_noun.items()}
+            elif answer.startswith("There "):
+                (noun,) = parse_caption(answer).objects
+                assert noun not in by_noun, (question, answer)
+            elif kind == "relation":
+                first, second = parse_caption(question.replace("relative to", "and")).objects or (None, None)
+                word = relation(by_noun[first].single, by_noun[second].single) if first else None
+                assert word is None or answer == f"{word.removesuffix(' of').capitalize()}."
+
+
+def test_questions_about_one_scene_differ(asked):
+    for _, found in asked:
+        assert len({question for question, _, _ in found}) == len(found)
