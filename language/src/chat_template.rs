@@ -8,7 +8,6 @@
 //! `{type: "image", image}`; block tags swallow the line they stand on (`trim_blocks`, `lstrip_blocks`), as in transformers.
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
@@ -16,8 +15,6 @@ use minijinja::{Environment, UndefinedBehavior, Value, context};
 use crate::error::{Error, Result};
 
 const NAME: &str = "chat_template.jinja";
-/// Largest template that is read, in bytes.
-const MAX_SOURCE_BYTES: u64 = 1 << 20;
 /// Instructions that one rendering may take.
 const FUEL: u64 = 10_000_000;
 /// Nesting that one rendering may reach.
@@ -93,22 +90,6 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Reads a chat_template.jinja.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file cannot be read, [`ErrorKind::Template`](crate::ErrorKind::Template) when it is
-    /// not a template.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let read_error = |source| Error::Read { path: path.to_path_buf(), source };
-        let metadata = std::fs::metadata(path).map_err(read_error)?;
-        if metadata.len() > MAX_SOURCE_BYTES {
-            let message =
-                format!("{} has {} bytes, expected at most {MAX_SOURCE_BYTES}", path.display(), metadata.len());
-            return Err(Error::Template { message });
-        }
-        Self::new(std::fs::read_to_string(path).map_err(read_error)?)
-    }
-
     /// Compiles a template.
     ///
     /// # Errors

@@ -220,8 +220,12 @@ impl Decoder {
         })
     }
 
-    /// The rotation at some positions.
-    pub(crate) fn coefficients(&self, first_position: usize, num_tokens: usize) -> RotaryCoefficients {
+    /// The rotation of queries and keys.
+    pub(crate) fn rotary(&self) -> &RotaryEmbedding {
+        &self.rotary
+    }
+
+    fn coefficients(&self, first_position: usize, num_tokens: usize) -> RotaryCoefficients {
         let positions: Vec<u32> =
             (first_position..first_position + num_tokens).map(|position| position as u32).collect();
         self.rotary.coefficients(&positions)

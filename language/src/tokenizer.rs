@@ -3,12 +3,7 @@
 //! There are two ways in. The text of a template is [`Markup::Special`]: `<turn_end>` in it is the token that ends a turn. The text
 //! of a user is [`Markup::Plain`]: the same nine characters are nine characters, so nobody can end a turn by writing so.
 
-use std::path::Path;
-
 use crate::error::{Error, Result};
-
-/// The largest tokenizer.json that is read.
-const MAX_BYTES: u64 = 64 << 20;
 
 /// Long texts are encoded in pieces of about this size, cut at white space, so that the time stays linear in the length.
 const PIECE_BYTES: usize = 1 << 16;
@@ -32,28 +27,6 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a tokenizer.json.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file cannot be read, [`ErrorKind::Tokenizer`](crate::ErrorKind::Tokenizer) when it
-    /// is not a tokenizer, or larger than 64 MiB.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let read_error = |source| Error::Read { path: path.to_path_buf(), source };
-        let metadata = std::fs::metadata(path).map_err(read_error)?;
-        if metadata.len() > MAX_BYTES {
-            return Err(error(format!(
-                "{} has {} bytes, expected at most {MAX_BYTES}",
-                path.display(),
-                metadata.len()
-            )));
-        }
-        let bytes = std::fs::read(path).map_err(read_error)?;
-        Self::from_bytes(&bytes).map_err(|cause| match cause {
-            Error::Tokenizer { message } => error(format!("{}: {message}", path.display())),
-            cause => cause,
-        })
-    }
-
     /// Reads the bytes of a tokenizer.json.
     ///
     /// # Errors
