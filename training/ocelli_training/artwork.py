@@ -28,10 +28,11 @@ TRAIN_SETS = ("noto", "noto-v1", "twemoji", "fluent-emoji", "fluent-emoji-flat",
 VALIDATION_SETS = ("openmoji",)
 
 LEVELS = 5  # 320, 160, 80, 40, 20 pixels on the longer side
+COLOUR_LEVEL = 3  # large enough to judge colours by
 HUE_STEPS = 12  # a recoloured sprite is turned by a multiple of 30 degrees
 GREY_VARIANT = HUE_STEPS  # the variant after the turned ones: without colour
 # The range of the colour jitter of a scene's objects: degrees of hue, brightness, saturation.
-JITTER_LOW, JITTER_HIGH = (-6.0, 0.88, 0.85), (6.0, 1.08, 1.15)
+JITTER_LOW, JITTER_HIGH = (-4.0, 0.93, 0.90), (4.0, 1.06, 1.10)
 
 # FxEmoji's own names where dropping the hyphens is not enough.
 FXEMOJI_NAMES = {
@@ -168,7 +169,7 @@ def jitter_extremes() -> tuple[np.ndarray, ...]:
     return tuple(jitter_matrix(*extreme) for extreme in extremes)
 
 
-def describe_colours(sprite: np.ndarray) -> tuple[list[str | None], list[float], list[float]]:
+def describe_colours(sprite: np.ndarray) -> dict[str, list]:
     """For each variant: the colour with the largest share (None for an unnamed one), its least share under jitter, and that without."""
     straight, alpha = straighten(sprite).astype(np.float32), sprite[..., 3]
     words, least, plain = [], [], []
@@ -182,7 +183,7 @@ def describe_colours(sprite: np.ndarray) -> tuple[list[str | None], list[float],
         words.append(COLOURS[best] if best < len(COLOURS) else None)
         least.append(round(min(share), 3))
         plain.append(round(share[0], 3))
-    return words, least, plain
+    return {"colours": words, "shares": least, "plain_shares": plain}
 
 
 def drawings(node_modules: Path, nouns: list[Noun], size: int) -> Iterator[tuple[Noun, str, str, np.ndarray]]:
@@ -211,17 +212,33 @@ def write_cache(entries: Iterator[tuple[int, str, str, np.ndarray]], out: Path, 
             if sprite.size == 0:
                 continue
             levels = pyramid(sprite, size)
-            words, shares, plain = describe_colours(levels[min(3, LEVELS - 1)])
+            described = describe_colours(levels[COLOUR_LEVEL])
             places = []
             for level in levels:
                 places.append([level.shape[0], level.shape[1], offset])
                 file.write(level.tobytes())
                 offset += level.size
-            entry = {"noun": noun, "set": set_name, "name": slug, "colours": words, "shares": shares, "plain_shares": plain}
-            index.append(entry | {"levels": places})
+            index.append({"noun": noun, "set": set_name, "name": slug, **described, "levels": places})
     partial.replace(out / "sprites.bin")
-    (out / "sprites.json").write_text(json.dumps({"size": size, "sprites": index}), encoding="utf-8")
+    _write_index(out, size, index)
     return index
+
+
+def _write_index(out: Path, size: int, index: list[dict]) -> None:
+    partial = out / f"sprites.json.{os.getpid()}"
+    partial.write_text(json.dumps({"size": size, "sprites": index}), encoding="utf-8")
+    partial.replace(out / "sprites.json")
+
+
+def describe_again(out: Path) -> list[dict]:
+    """Name the colours of an existing cache anew, after a change of what the words mean."""
+    cache = json.loads((out / "sprites.json").read_text(encoding="utf-8"))
+    pixels = np.memmap(out / "sprites.bin", dtype=np.uint8, mode="r")
+    for entry in cache["sprites"]:
+        height, width, offset = entry["levels"][COLOUR_LEVEL]
+        entry.update(describe_colours(pixels[offset : offset + height * width * 4].reshape(height, width, 4)))
+    _write_index(out, cache["size"], cache["sprites"])
+    return cache["sprites"]
 
 
 def coverage(index: list[dict]) -> str:
@@ -241,11 +258,16 @@ def coverage(index: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--node-modules", type=Path, required=True, help="folder with the artwork packages")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--node-modules", type=Path, help="folder with the artwork packages")
+    source.add_argument("--colours-only", action="store_true", help="only name the colours of an existing cache anew")
     parser.add_argument("--out", type=Path, required=True, help="folder of the sprite cache")
     parser.add_argument("--size", type=int, default=320, help="longer side of a sprite, in pixels")
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    if options.colours_only:
+        print(coverage(describe_again(options.out)))
+        return
     entries = ((noun.index, *rest) for noun, *rest in drawings(options.node_modules, NOUNS, options.size))
     print(coverage(write_cache(entries, options.out, options.size)))
 
