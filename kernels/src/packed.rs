@@ -9,8 +9,9 @@
 //! | 4 | 128 | `s * (q - 7.5)` |
 //! | 8 | 64 | `s * q` (two's complement, -127..=127) |
 
+use std::ops::Range;
+
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use crate::Error;
 
@@ -223,16 +224,14 @@ impl<'a> PackedMatrix<'a> {
         self.shape
     }
 
-    /// The codes of a row, `[row_bytes]`.
-    pub(crate) fn row_codes(&self, row: usize) -> &'a [u8] {
-        let row_bytes = self.shape.row_bytes();
-        &self.codes[row * row_bytes..(row + 1) * row_bytes]
+    /// The codes of some rows, `[rows, row_bytes]`.
+    pub(crate) fn codes_of(&self, rows: Range<usize>) -> &'a [u8] {
+        &self.codes[rows.start * self.shape.row_bytes()..rows.end * self.shape.row_bytes()]
     }
 
-    /// The scales of a row, `[num_groups]`.
-    pub(crate) fn row_scales(&self, row: usize) -> &'a [f16] {
-        let num_groups = self.shape.num_groups();
-        &self.scales[row * num_groups..(row + 1) * num_groups]
+    /// The scales of some rows, `[rows, num_groups]`.
+    pub(crate) fn scales_of(&self, rows: Range<usize>) -> &'a [f16] {
+        &self.scales[rows.start * self.shape.num_groups()..rows.end * self.shape.num_groups()]
     }
 
     /// Writes the values of a row to `out`, `[columns]`.
@@ -242,8 +241,8 @@ impl<'a> PackedMatrix<'a> {
     pub fn unpack_row(&self, row: usize, out: &mut [f32]) {
         let PackedShape { bits, columns, group_size, .. } = self.shape;
         assert_eq!(out.len(), columns, "the buffer for a row of {columns} columns has {} elements", out.len());
-        let codes = self.row_codes(row);
-        let scales = self.row_scales(row);
+        let codes = self.codes_of(row..row + 1);
+        let scales = self.scales_of(row..row + 1);
         let mask = ((1_u32 << bits.count()) - 1) as u8;
         for (block, run) in codes.chunks_exact(BLOCK_BYTES).zip(out.chunks_mut(bits.weights_per_block())) {
             for (plane, weights) in run.chunks_mut(BLOCK_BYTES).enumerate() {
@@ -267,11 +266,5 @@ impl<'a> PackedMatrix<'a> {
             self.unpack_row(row, &mut values[row * columns..(row + 1) * columns]);
         }
         values
-    }
-
-    /// The scales of a row as f32, each times `factor`.
-    pub(crate) fn scales_to_f32(&self, row: usize, factor: f32, out: &mut [f32]) {
-        self.row_scales(row).convert_to_f32_slice(out);
-        out.iter_mut().for_each(|scale| *scale *= factor);
     }
 }

@@ -9,20 +9,15 @@ use crate::Isa;
 use crate::isa::for_each_isa;
 use crate::packed::PackedShape;
 
-/// Tokens (or rows) that a kernel takes at a time: the lanes of one tile of sums.
-pub(crate) const LANES: usize = 4;
-
 /// Quantized activations of some tokens, laid out for one [`PackedShape`].
 #[derive(Debug)]
 pub(crate) struct QuantizedActivations {
     /// `[tokens, padded_columns]`; 0 in the padding.
-    codes: Vec<i8>,
+    pub codes: Vec<i8>,
     /// `[tokens, num_groups]`.
-    scales: Vec<f32>,
+    pub scales: Vec<f32>,
     /// Sum of the codes of each group, `[tokens, num_groups]`.
-    sums: Vec<i32>,
-    padded_columns: usize,
-    num_groups: usize,
+    pub sums: Vec<i32>,
 }
 
 impl QuantizedActivations {
@@ -52,22 +47,7 @@ impl QuantizedActivations {
         } else {
             jobs.for_each(quantize);
         }
-        QuantizedActivations { codes, scales, sums, padded_columns, num_groups }
-    }
-
-    /// The codes of a token, `[padded_columns]`.
-    pub fn token_codes(&self, token: usize) -> &[i8] {
-        &self.codes[token * self.padded_columns..(token + 1) * self.padded_columns]
-    }
-
-    /// Scales and sums of some tokens, one token a lane: `[num_groups][LANES]`.
-    pub fn lanes(&self, tokens: [usize; LANES], scales: &mut Vec<[f32; LANES]>, sums: &mut Vec<[i32; LANES]>) {
-        scales.clear();
-        sums.clear();
-        for group in 0..self.num_groups {
-            scales.push(tokens.map(|token| self.scales[token * self.num_groups + group]));
-            sums.push(tokens.map(|token| self.sums[token * self.num_groups + group]));
-        }
+        QuantizedActivations { codes, scales, sums }
     }
 }
 

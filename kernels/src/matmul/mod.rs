@@ -6,6 +6,7 @@
 mod balanced;
 mod f32;
 mod packed;
+mod strip;
 #[cfg(test)]
 mod tests;
 mod w8a8;

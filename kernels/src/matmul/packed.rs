@@ -15,14 +15,20 @@
 
 use std::ops::Range;
 
+use half::slice::HalfFloatSliceExt;
+
+use super::strip::{Block, LANES, Strip};
 use super::{balanced, check_lengths, fill_bias, for_each_piece, w8a8};
 use crate::Isa;
 use crate::isa::for_each_isa;
 use crate::packed::{Bits, PackedMatrix};
-use crate::quantize::{LANES, QuantizedActivations};
+use crate::quantize::QuantizedActivations;
 
 /// Bytes of activation codes that one pass over the rows uses again and again: half of a usual L2 cache.
 const TOKEN_BLOCK_BYTES: usize = 1 << 17;
+
+/// Scales of weights that are turned into f32 at a time: 16 kB.
+const SCALE_BLOCK: usize = 1 << 12;
 
 /// `x * w^T + bias`: `x` is `[tokens, columns]`, `w` `[rows, columns]`, `bias` `[rows]`, `out` `[tokens, rows]`.
 ///
@@ -38,98 +44,132 @@ pub fn matmul_packed(isa: Isa, x: &[f32], w: &PackedMatrix<'_>, bias: Option<&[f
         return fill_bias(out, rows, bias);
     }
     let x = QuantizedActivations::new(isa, x, shape);
-    for_each_piece(tokens, rows, columns, out, |tokens, rows, out| piece(isa, &x, w, bias, tokens, rows, out));
-}
-
-/// One piece of the result on one thread: `out` is `[tokens, rows]` of the ranges.
-fn piece(
-    isa: Isa,
-    x: &QuantizedActivations,
-    w: &PackedMatrix<'_>,
-    bias: Option<&[f32]>,
-    tokens: Range<usize>,
-    rows: Range<usize>,
-    out: &mut [f32],
-) {
-    let num_groups = w.shape().num_groups();
-    let block = (TOKEN_BLOCK_BYTES / w.shape().padded_columns()).max(LANES) / LANES * LANES;
-    let width = rows.len();
-    let mut sums = vec![[0; LANES]; w.shape().padded_columns() / 32];
-    let mut row_scales: [Vec<f32>; LANES] = std::array::from_fn(|_| vec![0.0; num_groups]);
-    let mut weight_scales = vec![[0.0; LANES]; num_groups];
-    let mut tile_scales = Vec::with_capacity(num_groups);
-    let mut tile_sums = Vec::with_capacity(num_groups);
-    let mut lanes = |kind: Tile<'_>, weight_scales: &[[f32; LANES]], tokens: [usize; LANES]| {
-        x.lanes(tokens, &mut tile_scales, &mut tile_sums);
-        integer_sums(isa, w, kind, &mut sums);
-        let mut result = [0.0; LANES];
-        combine(isa, levels(w.shape().bits()), &sums, weight_scales, &tile_scales, &tile_sums, &mut result);
-        result
-    };
-    let mut first_token = tokens.start;
-    while first_token < tokens.end {
-        let end_token = tokens.end.min(first_token + block);
-        for first_row in rows.clone().step_by(LANES) {
-            // The last tile repeats its last row, and leaves out the repetitions when it writes.
-            let tile_rows: [usize; LANES] = std::array::from_fn(|lane| (first_row + lane).min(rows.end - 1));
-            for (scales, &row) in row_scales.iter_mut().zip(&tile_rows) {
-                w.scales_to_f32(row, levels(w.shape().bits()).factor, scales);
-            }
-            let num_rows = LANES.min(rows.end - first_row);
-            let mut token = first_token;
-            if token + LANES <= end_token {
-                for lane in 0..num_rows {
-                    for (weight, &scale) in weight_scales.iter_mut().zip(&row_scales[lane]) {
-                        *weight = [scale; LANES];
-                    }
-                    let row = tile_rows[lane];
-                    let bias = bias.map_or(0.0, |bias| bias[row]);
-                    token = first_token;
-                    while token + LANES <= end_token {
-                        let tile_tokens: [usize; LANES] = std::array::from_fn(|lane| token + lane);
-                        let codes = tile_tokens.map(|token| x.token_codes(token));
-                        let result = lanes(Tile::Tokens(w.row_codes(row), codes), &weight_scales, tile_tokens);
-                        for (token, value) in tile_tokens.into_iter().zip(result) {
-                            out[(token - tokens.start) * width + row - rows.start] = value + bias;
-                        }
-                        token += LANES;
-                    }
-                }
-            }
-            if token < end_token {
-                for (group, weight) in weight_scales.iter_mut().enumerate() {
-                    *weight = std::array::from_fn(|lane| row_scales[lane][group]);
-                }
-            }
-            for token in token..end_token {
-                let codes = tile_rows.map(|row| w.row_codes(row));
-                let result = lanes(Tile::Rows(codes, x.token_codes(token)), &weight_scales, [token; LANES]);
-                let first = (token - tokens.start) * width + first_row - rows.start;
-                for (lane, value) in result.into_iter().enumerate().take(num_rows) {
-                    out[first + lane] = value + bias.map_or(0.0, |bias| bias[first_row + lane]);
-                }
+    for_each_piece(tokens, rows, columns, out, |tokens, rows, out| {
+        let piece = Piece { isa, x: &x, w, tokens, rows: rows.clone() };
+        if piece.tokens.len() < LANES {
+            piece.few_tokens(out)
+        } else {
+            piece.many_tokens(out)
+        }
+        if let Some(bias) = bias {
+            for out in out.chunks_exact_mut(rows.len()) {
+                out.iter_mut().zip(&bias[rows.clone()]).for_each(|(out, bias)| *out += bias);
             }
         }
-        first_token = end_token;
+    });
+}
+
+/// A part of the result, made by one thread: `[tokens, rows]`.
+struct Piece<'a> {
+    isa: Isa,
+    x: &'a QuantizedActivations,
+    w: &'a PackedMatrix<'a>,
+    tokens: Range<usize>,
+    rows: Range<usize>,
+}
+
+impl Piece<'_> {
+    /// One token at a time with four rows in the lanes.
+    fn few_tokens(&self, out: &mut [f32]) {
+        let (padded_columns, num_groups) = (self.w.shape().padded_columns(), self.w.shape().num_groups());
+        let mut scratch = Scratch::new(self.w);
+        let mut lane_scales = Vec::new();
+        self.for_each_row_block(|rows, scales| {
+            into_lanes(scales, num_groups, &mut lane_scales);
+            for (token, out) in self.tokens.clone().zip(out.chunks_exact_mut(self.rows.len())) {
+                let groups = token * num_groups..(token + 1) * num_groups;
+                let rows_codes = Block { values: self.w.codes_of(rows.clone()), width: self.w.shape().row_bytes() };
+                let codes = &self.x.codes[token * padded_columns..(token + 1) * padded_columns];
+                let Scratch { sums, results, .. } = scratch.integer_sums(self.isa, Strip::Rows(rows_codes, codes));
+                let token_scales = &self.x.scales[groups.clone()];
+                let levels = levels(self.w.shape().bits());
+                combine_rows(self.isa, levels, sums, &lane_scales, token_scales, &self.x.sums[groups], results);
+                let first = rows.start - self.rows.start;
+                out[first..first + rows.len()].copy_from_slice(&results.as_flattened()[..rows.len()]);
+            }
+        });
+    }
+
+    /// One row at a time with four tokens in the lanes.
+    fn many_tokens(&self, out: &mut [f32]) {
+        let (padded_columns, num_groups) = (self.w.shape().padded_columns(), self.w.shape().num_groups());
+        let block = (TOKEN_BLOCK_BYTES / padded_columns).max(LANES) / LANES * LANES;
+        let mut scratch = Scratch::new(self.w);
+        let (mut lane_scales, mut lane_sums) = (Vec::new(), Vec::new());
+        let width = self.rows.len();
+        for first in self.tokens.clone().step_by(block) {
+            let tokens = first..self.tokens.end.min(first + block);
+            let groups = tokens.start * num_groups..tokens.end * num_groups;
+            into_lanes(&self.x.scales[groups.clone()], num_groups, &mut lane_scales);
+            into_lanes(&self.x.sums[groups], num_groups, &mut lane_sums);
+            let codes = &self.x.codes[tokens.start * padded_columns..tokens.end * padded_columns];
+            let codes = Block { values: codes, width: padded_columns };
+            let out = &mut out[(tokens.start - self.tokens.start) * width..(tokens.end - self.tokens.start) * width];
+            self.for_each_row_block(|rows, scales| {
+                for (row, scales) in rows.zip(scales.chunks_exact(num_groups)) {
+                    let strip = Strip::Tokens(self.w.codes_of(row..row + 1), codes);
+                    let Scratch { sums, results, .. } = scratch.integer_sums(self.isa, strip);
+                    let levels = levels(self.w.shape().bits());
+                    combine_tokens(self.isa, levels, sums, scales, &lane_scales, &lane_sums, results);
+                    let column = out[row - self.rows.start..].iter_mut().step_by(width);
+                    column.zip(results.as_flattened()).for_each(|(out, &result)| *out = result);
+                }
+            });
+        }
+    }
+
+    /// Calls `body(rows, scales)` for blocks of rows, a whole number of lanes each but the last. `scales` `[rows, num_groups]` are those of the
+    /// rows as f32, times the factor of the levels.
+    fn for_each_row_block(&self, mut body: impl FnMut(Range<usize>, &[f32])) {
+        let num_groups = self.w.shape().num_groups();
+        let factor = levels(self.w.shape().bits()).factor;
+        let block = (SCALE_BLOCK / num_groups).max(1).next_multiple_of(LANES);
+        let mut scales = vec![0.0; block.min(self.rows.len()) * num_groups];
+        for first in self.rows.clone().step_by(block) {
+            let rows = first..self.rows.end.min(first + block);
+            let scales = &mut scales[..rows.len() * num_groups];
+            self.w.scales_of(rows.clone()).convert_to_f32_slice(scales);
+            scales.iter_mut().for_each(|scale| *scale *= factor);
+            body(rows, scales);
+        }
     }
 }
 
-/// What the four lanes of a tile are.
-#[derive(Clone, Copy)]
-pub(super) enum Tile<'a> {
-    /// One row of weights with four tokens.
-    Tokens(&'a [u8], [&'a [i8]; LANES]),
-    /// Four rows of weights with one token.
-    Rows([&'a [u8]; LANES], &'a [i8]),
+/// Buffers for the sums and results of a strip.
+struct Scratch<'a> {
+    w: &'a PackedMatrix<'a>,
+    /// `[num_tiles, num_groups][LANES]`.
+    sums: Vec<[i32; LANES]>,
+    /// `[num_tiles][LANES]`.
+    results: Vec<[f32; LANES]>,
 }
 
-/// `sums[group][lane]`, the sum of code times code over a group. Groups beyond the last column may follow.
-fn integer_sums(isa: Isa, w: &PackedMatrix<'_>, tile: Tile<'_>, sums: &mut [[i32; LANES]]) {
-    let group_size = w.shape().group_size();
-    match w.shape().bits() {
-        Bits::Two => balanced::dot::<2>(isa, tile, group_size, sums),
-        Bits::Four => balanced::dot::<4>(isa, tile, group_size, sums),
-        Bits::Eight => w8a8::dot(isa, tile, group_size, sums),
+impl<'a> Scratch<'a> {
+    fn new(w: &'a PackedMatrix<'a>) -> Scratch<'a> {
+        Scratch { w, sums: Vec::new(), results: Vec::new() }
+    }
+
+    /// Fills `sums` with the sums of code times code over each group.
+    fn integer_sums(&mut self, isa: Isa, strip: Strip<'_>) -> &mut Scratch<'a> {
+        let shape = self.w.shape();
+        self.sums.resize(strip.num_tiles() * shape.num_groups(), [0; LANES]);
+        self.results.resize(strip.num_tiles(), [0.0; LANES]);
+        match shape.bits() {
+            Bits::Two => balanced::dot::<2>(isa, strip, shape.group_size(), &mut self.sums),
+            Bits::Four => balanced::dot::<4>(isa, strip, shape.group_size(), &mut self.sums),
+            Bits::Eight => w8a8::dot(isa, strip, shape.group_size(), &mut self.sums),
+        }
+        self
+    }
+}
+
+/// `[items, num_groups]` to `[num_tiles, num_groups][LANES]`; the last items are repeated to fill their tile.
+fn into_lanes<T: Copy>(values: &[T], num_groups: usize, lanes: &mut Vec<[T; LANES]>) {
+    lanes.clear();
+    let items = values.len() / num_groups;
+    for tile in 0..items.div_ceil(LANES) {
+        let item: [usize; LANES] = std::array::from_fn(|lane| (tile * LANES + lane).min(items - 1));
+        lanes.extend((0..num_groups).map(|group| item.map(|item| values[item * num_groups + group])));
     }
 }
 
@@ -139,6 +179,14 @@ struct Levels {
     multiplier: i32,
     zero: i32,
     factor: f32,
+}
+
+impl Levels {
+    /// The sum over levels, exact up to the conversion.
+    #[inline(always)]
+    fn sum(self, products: i32, activations: i32) -> f32 {
+        (self.multiplier * products - self.zero * activations) as f32
+    }
 }
 
 /// 2 bits: `s * (q - 1.5) = s / 2 * (2 q - 3)`; 4 bits: `s / 2 * (2 q - 15)`.
@@ -151,31 +199,57 @@ fn levels(bits: Bits) -> Levels {
 }
 
 for_each_isa! {
-    /// The f32 part of the product, in the order that the head of this file states. All slices: `[num_groups][LANES]`.
-    fn combine(
+    /// The f32 part of one row with tokens in the lanes, in the order that the head of this file states. `row_scales` is `[num_groups]`, the
+    /// other inputs `[num_tiles, num_groups][LANES]`.
+    fn combine_tokens(
         levels: Levels,
         sums: &[[i32; LANES]],
-        weight_scales: &[[f32; LANES]],
-        activation_scales: &[[f32; LANES]],
-        activation_sums: &[[i32; LANES]],
-        result: &mut [f32; LANES],
+        row_scales: &[f32],
+        token_scales: &[[f32; LANES]],
+        token_sums: &[[i32; LANES]],
+        results: &mut [[f32; LANES]],
     ) {
-        let groups = weight_scales.iter().zip(activation_scales).zip(activation_sums).zip(sums);
-        let mut total = [0.0_f32; LANES];
-        for (((weight_scale, activation_scale), activation_sum), sum) in groups {
-            for lane in 0..LANES {
-                let exact = levels.multiplier * sum[lane] - levels.zero * activation_sum[lane];
-                total[lane] += (weight_scale[lane] * activation_scale[lane]) * exact as f32;
+        let num_groups = row_scales.len();
+        for (tile, result) in results.iter_mut().enumerate() {
+            let tile = tile * num_groups..(tile + 1) * num_groups;
+            let (sums, token_scales) = (&sums[tile.clone()], &token_scales[tile.clone()]);
+            let token_sums = &token_sums[tile];
+            let mut total = [0.0; LANES];
+            for group in 0..num_groups {
+                for lane in 0..LANES {
+                    let scale = row_scales[group] * token_scales[group][lane];
+                    total[lane] += scale * levels.sum(sums[group][lane], token_sums[group][lane]);
+                }
             }
+            *result = total;
         }
-        *result = total;
     }
 }
 
-/// Calls `body(lane, codes of the row, codes of the token)` for each lane: what a kernel without vectors does.
-pub(super) fn for_each_lane<'a>(tile: Tile<'a>, mut body: impl FnMut(usize, &'a [u8], &'a [i8])) {
-    match tile {
-        Tile::Tokens(row, tokens) => (0..LANES).for_each(|lane| body(lane, row, tokens[lane])),
-        Tile::Rows(rows, token) => (0..LANES).for_each(|lane| body(lane, rows[lane], token)),
+for_each_isa! {
+    /// The f32 part of one token with rows in the lanes, in the order that the head of this file states. `token_scales` and `token_sums` are
+    /// `[num_groups]`, the other inputs `[num_tiles, num_groups][LANES]`.
+    fn combine_rows(
+        levels: Levels,
+        sums: &[[i32; LANES]],
+        row_scales: &[[f32; LANES]],
+        token_scales: &[f32],
+        token_sums: &[i32],
+        results: &mut [[f32; LANES]],
+    ) {
+        let num_groups = token_scales.len();
+        let token_sums = &token_sums[..num_groups];
+        for (tile, result) in results.iter_mut().enumerate() {
+            let tile = tile * num_groups..(tile + 1) * num_groups;
+            let (sums, row_scales) = (&sums[tile.clone()], &row_scales[tile]);
+            let mut total = [0.0; LANES];
+            for group in 0..num_groups {
+                for lane in 0..LANES {
+                    let scale = row_scales[group][lane] * token_scales[group];
+                    total[lane] += scale * levels.sum(sums[group][lane], token_sums[group]);
+                }
+            }
+            *result = total;
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::quantize::LANES;
+use super::strip::LANES;
 
 /// 32 bytes.
 #[inline]

@@ -17,22 +17,29 @@
 
 use std::arch::x86_64::*;
 
-use crate::matmul::packed::Tile;
+use crate::matmul::strip::{LANES, Strip};
 use crate::matmul::x86::{load, sum_each};
 use crate::packed::BLOCK_BYTES;
-use crate::quantize::LANES;
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn dot<const BITS: i32>(tile: Tile<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
-    match (tile, group_size) {
-        (Tile::Tokens(row, tokens), None) => kernel::<BITS, 1, 4, 0>([row], tokens, sums),
-        (Tile::Tokens(row, tokens), Some(32)) => kernel::<BITS, 1, 4, 1>([row], tokens, sums),
-        (Tile::Tokens(row, tokens), Some(64)) => kernel::<BITS, 1, 4, 2>([row], tokens, sums),
-        (Tile::Tokens(row, tokens), Some(_)) => kernel::<BITS, 1, 4, 4>([row], tokens, sums),
-        (Tile::Rows(rows, token), None) => kernel::<BITS, 4, 1, 0>(rows, [token], sums),
-        (Tile::Rows(rows, token), Some(32)) => kernel::<BITS, 4, 1, 1>(rows, [token], sums),
-        (Tile::Rows(rows, token), Some(64)) => kernel::<BITS, 4, 1, 2>(rows, [token], sums),
-        (Tile::Rows(rows, token), Some(_)) => kernel::<BITS, 4, 1, 4>(rows, [token], sums),
+pub(super) fn dot<const BITS: i32>(strip: Strip<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
+    match group_size {
+        None => tiles::<BITS, 0>(strip, sums),
+        Some(32) => tiles::<BITS, 1>(strip, sums),
+        Some(64) => tiles::<BITS, 2>(strip, sums),
+        Some(_) => tiles::<BITS, 4>(strip, sums),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn tiles<const BITS: i32, const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
+    let num_groups = sums.len() / strip.num_tiles();
+    for (tile, sums) in sums.chunks_exact_mut(num_groups).enumerate() {
+        match strip {
+            Strip::Tokens(row, tokens) => kernel::<BITS, 1, 4, CHUNKS>([row], tokens.four(tile), sums),
+            Strip::Rows(rows, token) => kernel::<BITS, 4, 1, CHUNKS>(rows.four(tile), [token], sums),
+        }
     }
 }
 

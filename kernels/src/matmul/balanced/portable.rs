@@ -2,15 +2,16 @@
 //!
 //! Byte b of block k holds, from its lowest bits, the codes of the weights `k * run + b + 64 * plane`, plane = 0, 1, ...
 
-use crate::matmul::packed::{Tile, for_each_lane};
+use crate::matmul::strip::{LANES, Strip};
 use crate::packed::BLOCK_BYTES;
-use crate::quantize::LANES;
 
-pub(super) fn dot<const BITS: i32>(tile: Tile<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
+pub(super) fn dot<const BITS: i32>(strip: Strip<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
     let run = BLOCK_BYTES * 8 / BITS as usize;
     let mask = (1_u8 << BITS) - 1;
     sums.fill([0; LANES]);
-    for_each_lane(tile, |lane, codes, activations| {
+    let num_groups = sums.len() / strip.num_tiles();
+    strip.for_each_lane(|tile, lane, codes, activations| {
+        let sums = &mut sums[tile * num_groups..(tile + 1) * num_groups];
         for (block, (codes, activations)) in
             codes.chunks_exact(BLOCK_BYTES).zip(activations.chunks_exact(run)).enumerate()
         {
@@ -22,7 +23,10 @@ pub(super) fn dot<const BITS: i32>(tile: Tile<'_>, group_size: Option<usize>, su
                     let sum: i32 =
                         products.map(|(&q, &a)| i32::from(q >> (plane as i32 * BITS) & mask) * i32::from(a)).sum();
                     let column = block * run + plane * BLOCK_BYTES + half * 32;
-                    sums[group_size.map_or(0, |size| column / size)][lane] += sum;
+                    // The padding may go on beyond the last group.
+                    if let Some(sums) = sums.get_mut(group_size.map_or(0, |size| column / size)) {
+                        sums[lane] += sum;
+                    }
                 }
             }
         }

@@ -12,48 +12,62 @@
 
 use std::arch::x86_64::*;
 
-use crate::matmul::packed::Tile;
+use crate::matmul::strip::{LANES, Strip};
 use crate::matmul::x86::{load, sum_each};
-use crate::quantize::LANES;
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn dot(tile: Tile<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
-    match tile {
-        Tile::Tokens(row, tokens) => kernel([row], tokens, group_size, sums),
-        Tile::Rows(rows, token) => kernel(rows, [token], group_size, sums),
+pub(super) fn dot(strip: Strip<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
+    match group_size {
+        None => tiles::<0>(strip, sums),
+        Some(32) => tiles::<1>(strip, sums),
+        Some(64) => tiles::<2>(strip, sums),
+        Some(_) => tiles::<4>(strip, sums),
     }
 }
 
-/// Lane `r * T + t` is row r with token t.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn kernel<const R: usize, const T: usize>(
+fn tiles<const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
+    let num_groups = sums.len() / strip.num_tiles();
+    for (tile, sums) in sums.chunks_exact_mut(num_groups).enumerate() {
+        match strip {
+            Strip::Tokens(row, tokens) => kernel::<1, 4, CHUNKS>([row], tokens.four(tile), sums),
+            Strip::Rows(rows, token) => kernel::<4, 1, CHUNKS>(rows.four(tile), [token], sums),
+        }
+    }
+}
+
+/// Lane `r * T + t` is row r with token t; a group has `CHUNKS` chunks of 32 weights, or is the whole row if `CHUNKS` is 0.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn kernel<const R: usize, const T: usize, const CHUNKS: usize>(
     rows: [&[u8]; R],
     tokens: [&[i8]; T],
-    group_size: Option<usize>,
     sums: &mut [[i32; LANES]],
 ) {
     let ones = _mm256_set1_epi16(1);
     let rows = rows.map(|row| row.as_chunks::<32>().0);
-    let tokens = tokens.map(|token| token.as_chunks::<32>().0);
     let num_chunks = rows[0].len();
-    let chunks_per_group = group_size.map_or(num_chunks, |size| size / 32);
-    for (group, sums) in (0..num_chunks.div_ceil(chunks_per_group)).zip(sums) {
-        let chunks = group * chunks_per_group..num_chunks.min((group + 1) * chunks_per_group);
-        let rows = rows.map(|row| &row[chunks.clone()]);
-        let tokens = tokens.map(|token| &token[chunks.clone()]);
-        let mut totals = [_mm256_setzero_si256(); LANES];
-        for chunk in 0..chunks.len() {
-            for r in 0..R {
-                let weights = load(&rows[r][chunk]);
-                let magnitudes = _mm256_abs_epi8(weights);
-                for t in 0..T {
-                    let signed = _mm256_sign_epi8(load(&tokens[t][chunk]), weights);
-                    let products = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitudes, signed), ones);
-                    totals[r * T + t] = _mm256_add_epi32(totals[r * T + t], products);
-                }
+    let rows = rows.map(|row| &row[..num_chunks]);
+    let tokens = tokens.map(|token| &token.as_chunks::<32>().0[..num_chunks]);
+    let mut sums = sums.iter_mut();
+    let mut totals = [_mm256_setzero_si256(); LANES];
+    for chunk in 0..num_chunks {
+        for r in 0..R {
+            let weights = load(&rows[r][chunk]);
+            let magnitudes = _mm256_abs_epi8(weights);
+            for t in 0..T {
+                let signed = _mm256_sign_epi8(load(&tokens[t][chunk]), weights);
+                let products = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitudes, signed), ones);
+                totals[r * T + t] = _mm256_add_epi32(totals[r * T + t], products);
             }
         }
-        *sums = sum_each(totals);
+        // The last group may be shorter.
+        if chunk + 1 == num_chunks || (CHUNKS > 0 && (chunk + 1) % CHUNKS == 0) {
+            if let Some(sums) = sums.next() {
+                *sums = sum_each(totals);
+            }
+            totals = [_mm256_setzero_si256(); LANES];
+        }
     }
 }

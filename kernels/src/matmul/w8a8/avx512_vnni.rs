@@ -1,4 +1,4 @@
-//! `avx512_vnni-matmul-w8a8`: 64 weights at a time, the last 32 of a group of 32 alone.
+//! `avx512_vnni-matmul-w8a8`: 64 weights at a time.
 //!
 //! ```text
 //! |w| (u8) and a * sign(w) (i8):     64 bytes each, byte i for weight i
@@ -10,57 +10,69 @@
 
 use std::arch::x86_64::*;
 
-use crate::matmul::packed::Tile;
+use crate::matmul::strip::{LANES, Strip};
 use crate::matmul::x86::{fold, halves, load_512, sum_each};
-use crate::quantize::LANES;
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn dot(tile: Tile<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
-    match tile {
-        Tile::Tokens(row, tokens) => kernel([row], tokens, group_size, sums),
-        Tile::Rows(rows, token) => kernel(rows, [token], group_size, sums),
+pub(super) fn dot(strip: Strip<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
+    match group_size {
+        None => tiles::<0>(strip, sums),
+        Some(32) => tiles::<1>(strip, sums),
+        Some(64) => tiles::<2>(strip, sums),
+        Some(_) => tiles::<4>(strip, sums),
     }
 }
 
-/// Lane `r * T + t` is row r with token t.
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn kernel<const R: usize, const T: usize>(
+fn tiles<const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
+    let num_groups = sums.len() / strip.num_tiles();
+    for (tile, sums) in sums.chunks_exact_mut(num_groups).enumerate() {
+        match strip {
+            Strip::Tokens(row, tokens) => kernel::<1, 4, CHUNKS>([row], tokens.four(tile), sums),
+            Strip::Rows(rows, token) => kernel::<4, 1, CHUNKS>(rows.four(tile), [token], sums),
+        }
+    }
+}
+
+/// Lane `r * T + t` is row r with token t; a group has `CHUNKS` times 32 weights, or is the whole row if `CHUNKS` is 0.
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn kernel<const R: usize, const T: usize, const CHUNKS: usize>(
     rows: [&[u8]; R],
     tokens: [&[i8]; T],
-    group_size: Option<usize>,
     sums: &mut [[i32; LANES]],
 ) {
     let rows = rows.map(|row| row.as_chunks::<64>().0);
-    let tokens = tokens.map(|token| token.as_chunks::<64>().0);
     let num_chunks = rows[0].len();
-    let chunks_per_step = group_size.map_or(num_chunks, |size| size.div_ceil(64));
+    let rows = rows.map(|row| &row[..num_chunks]);
+    let tokens = tokens.map(|token| &token.as_chunks::<64>().0[..num_chunks]);
     let mut sums = sums.iter_mut();
-    for step in 0..num_chunks.div_ceil(chunks_per_step) {
-        let chunks = step * chunks_per_step..num_chunks.min((step + 1) * chunks_per_step);
-        let rows = rows.map(|row| &row[chunks.clone()]);
-        let tokens = tokens.map(|token| &token[chunks.clone()]);
-        let mut totals = [_mm512_setzero_si512(); LANES];
-        for chunk in 0..chunks.len() {
-            for r in 0..R {
-                let weights = load_512(&rows[r][chunk]);
-                let magnitudes = _mm512_abs_epi8(weights);
-                let negative = _mm512_movepi8_mask(weights);
-                for t in 0..T {
-                    let activations = load_512(&tokens[t][chunk]);
-                    let signed = _mm512_mask_sub_epi8(activations, negative, _mm512_setzero_si512(), activations);
-                    totals[r * T + t] = _mm512_dpbusd_epi32(totals[r * T + t], magnitudes, signed);
-                }
+    let mut totals = [_mm512_setzero_si512(); LANES];
+    for chunk in 0..num_chunks {
+        for r in 0..R {
+            let weights = load_512(&rows[r][chunk]);
+            let magnitudes = _mm512_abs_epi8(weights);
+            let negative = _mm512_movepi8_mask(weights);
+            for t in 0..T {
+                let activations = load_512(&tokens[t][chunk]);
+                let signed = _mm512_mask_sub_epi8(activations, negative, _mm512_setzero_si512(), activations);
+                totals[r * T + t] = _mm512_dpbusd_epi32(totals[r * T + t], magnitudes, signed);
             }
         }
-        if group_size == Some(32) {
+        if CHUNKS == 1 {
             for group in halves(totals) {
                 if let Some(sums) = sums.next() {
                     *sums = sum_each(group);
                 }
             }
-        } else if let Some(sums) = sums.next() {
-            *sums = sum_each(fold(totals));
+            totals = [_mm512_setzero_si512(); LANES];
+        } else if chunk + 1 == num_chunks || (CHUNKS > 0 && (2 * (chunk + 1)) % CHUNKS == 0) {
+            // The last group may be shorter.
+            if let Some(sums) = sums.next() {
+                *sums = sum_each(fold(totals));
+            }
+            totals = [_mm512_setzero_si512(); LANES];
         }
     }
 }

@@ -1,15 +1,19 @@
 //! `portable-matmul-w8a8`: the definition, in plain loops.
 
-use crate::matmul::packed::{Tile, for_each_lane};
-use crate::quantize::LANES;
+use crate::matmul::strip::{LANES, Strip};
 
-pub(super) fn dot(tile: Tile<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
+pub(super) fn dot(strip: Strip<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
     sums.fill([0; LANES]);
-    for_each_lane(tile, |lane, codes, activations| {
+    let num_groups = sums.len() / strip.num_tiles();
+    strip.for_each_lane(|tile, lane, codes, activations| {
+        let sums = &mut sums[tile * num_groups..(tile + 1) * num_groups];
         for (run, (codes, activations)) in codes.chunks_exact(32).zip(activations.chunks_exact(32)).enumerate() {
             let products = codes.iter().zip(activations);
             let sum: i32 = products.map(|(&q, &a)| i32::from(q as i8) * i32::from(a)).sum();
-            sums[group_size.map_or(0, |size| run * 32 / size)][lane] += sum;
+            // The padding may go on beyond the last group.
+            if let Some(sums) = sums.get_mut(group_size.map_or(0, |size| run * 32 / size)) {
+                sums[lane] += sum;
+            }
         }
     });
 }
