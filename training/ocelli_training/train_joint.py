@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=7e-4)
     parser.add_argument("--vision-weight", type=float, default=0.5)
     parser.add_argument("--ema", type=float, default=0.98)
-    parser.add_argument("--seed", type=int, default=9000)
+    parser.add_argument("--seed", type=int, default=700_000)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
