@@ -1,1 +1,50 @@
-//! Pictures and text in, text out.
+//! A vision-language engine for ordinary CPUs: captions and visual answers, offline, with 2-bit weights.
+//!
+//! ```
+//! use ocelli::{Model, Picture, prompt};
+//!
+//! let model = Model::bundled()?; // or Model::load("path/to/dir")?
+//! let picture = Picture::open("assets/examples/scene.png")?;
+//! println!("{}", model.caption(&picture)?);
+//!
+//! let mut session = model.session();
+//! let answer = session.respond(prompt![picture, "How many objects are there?"])?;
+//! println!("{answer}");
+//! # Ok::<(), ocelli::Error>(())
+//! ```
+//!
+//! The stages between a picture and its caption can be called one by one:
+//!
+//! ```text
+//! picture --Model::views--> views --Model::encode--> features --Model::adapt--> image tokens
+//! messages --Model::layout--> token ids --Model::embed--> embeddings --Session--> text
+//! ```
+//!
+//! A [`Model`] is read-only and shared; a [`Session`] is one conversation and keeps what it has computed. Work is spread over the
+//! threads of the rayon pool that the call is made from.
+#![forbid(unsafe_code)]
+
+mod bundled;
+mod error;
+mod inspect;
+mod model;
+mod model_dir;
+mod options;
+mod prompt;
+mod response;
+mod session;
+mod trace;
+
+pub use error::{Error, ErrorKind, Result};
+pub use inspect::{KvReport, ModelReport, PartReport, PictureReport};
+pub use model::{EncodedPicture, Model};
+pub use ocelli_language::{
+    Decoder, FinishReason, GenerationConfig, Message, PromptLayout, PromptPart, Role, TextConfig, Tokenizer,
+};
+pub use ocelli_nn::Isa;
+pub use ocelli_vision::{Features, Limits, Mode, ModeDescription, Picture, ViewKind, Views};
+pub use options::{CaptionOptions, GenerationOptions, SessionOptions};
+pub use prompt::{Prompt, PromptItem};
+pub use response::{Response, Timings};
+pub use session::{ResponseStream, Session};
+pub use trace::trace;

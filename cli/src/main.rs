@@ -1,3 +1,97 @@
-//! The `ocelli` command.
+//! The `ocelli` command: reads the arguments, calls the verb, sets the exit code.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod ask;
+mod caption;
+mod console;
+mod inputs;
+mod inspect;
+mod output;
+mod trace;
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use ocelli::{Isa, Model};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Command, CommonArgs};
+use crate::console::Console;
+
+/// How a verb ended that could do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// All of it is done.
+    Done,
+    /// Something failed, and was reported.
+    Failed,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli.common);
+    let console = Console::new(cli.common.quiet, cli.common.verbose > 0);
+    if let Err(error) = Isa::from_env() {
+        console.error(&error);
+        return ExitCode::from(2);
+    }
+    match run(&cli, &console) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
+        // Whoever reads the results has had enough of them.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            console.error(&format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli, console: &Console) -> anyhow::Result<Outcome> {
+    if let Some(threads) = cli.common.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global()
+            .with_context(|| format!("cannot start {threads} threads"))?;
+    }
+    match &cli.command {
+        Command::Caption(args) => caption::run(args, &cli.common, console),
+        Command::Ask(args) => ask::run(args, &cli.common, console),
+        Command::Inspect(args) => inspect::run(args, &cli.common, console),
+        Command::Trace(args) => trace::run(args, &cli.common),
+        Command::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "ocelli", &mut io::stdout().lock());
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// The model of `--model`, or the bundled one.
+fn load_model(common: &CommonArgs) -> Result<Model, ocelli::Error> {
+    match &common.model {
+        Some(folder) => Model::load(folder),
+        None => Model::bundled(),
+    }
+}
+
+/// Logs go to standard error: what `OCELLI_LOG` or `RUST_LOG` asks for, else what `--quiet` and `--verbose` do.
+fn start_log(common: &CommonArgs) {
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, _) => "debug",
+    };
+    let wanted = ["OCELLI_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
+    let filter = EnvFilter::builder().parse_lossy(wanted.as_deref().unwrap_or(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
+}

@@ -1,0 +1,300 @@
+//! The command line: verbs, options and their ranges.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use ocelli::{GenerationOptions, Isa, Mode};
+
+/// More threads than any machine in sight has cores.
+const MAX_THREADS: i64 = 4096;
+/// More tokens than any context in sight holds.
+const MAX_NEW_TOKENS: i64 = 1 << 24;
+
+/// `0.1.0 (avx2)`: the version and the instruction set that the kernels use.
+fn version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| {
+        let isa = Isa::from_env().unwrap_or_else(|_| Isa::detect());
+        format!("{} ({})", env!("CARGO_PKG_VERSION"), isa.name())
+    })
+}
+
+/// Describes pictures and answers questions about them, offline, on the CPU.
+///
+/// The bundled model knows drawn scenes (emoji-style artwork on plain backgrounds), not photographs.
+#[derive(Debug, Parser)]
+#[command(name = "ocelli", version = version(), max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted.")]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every verb.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Describe pictures
+    Caption(CaptionArgs),
+    /// Ask a question about one or several pictures
+    Ask(AskArgs),
+    /// Show what a model consists of, or what preprocessing does to a picture
+    Inspect(InspectArgs),
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
+    /// Run a decoder on given tensors and write what happened inside, to compare with another framework
+    Trace(TraceArgs),
+}
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct CommonArgs {
+    /// Model directory [default: the bundled model]
+    #[arg(short, long, global = true, value_name = "DIR", env = "OCELLI_MODEL", hide_env_values = true)]
+    pub model: Option<PathBuf>,
+    /// Threads to compute with [default: one a core]
+    #[arg(short, long, global = true, value_name = "N", env = "OCELLI_THREADS", hide_env_values = true)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
+    pub threads: Option<u16>,
+    /// Beginning of the random numbers, for temperatures above 0
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// 0 takes the likeliest token always; higher is more varied [default: the model's]
+    #[arg(long, visible_alias = "temp", global = true, value_name = "T", value_parser = temperature)]
+    pub temperature: Option<f32>,
+    /// Print results and errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print on standard error what is being done, and how long it took (-vv: more)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// How text is drawn.
+#[derive(Debug, Args)]
+pub struct SamplingArgs {
+    /// Most tokens of an answer [default: the model's]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_NEW_TOKENS))]
+    pub max_tokens: Option<u32>,
+    /// Only the K likeliest tokens [default: the model's]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top_k: Option<u32>,
+    /// Only the likeliest tokens that together have probability P [default: the model's]
+    #[arg(long, value_name = "P", value_parser = probability)]
+    pub top_p: Option<f32>,
+    /// Above 1, tokens seen before become less likely [default: the model's]
+    #[arg(long, value_name = "R", value_parser = penalty)]
+    pub repetition_penalty: Option<f32>,
+}
+
+impl SamplingArgs {
+    /// These options and the common ones for the library.
+    pub fn generation_options(&self, common: &CommonArgs) -> GenerationOptions {
+        GenerationOptions {
+            max_new_tokens: self.max_tokens.map(|n| n as usize),
+            temperature: common.temperature,
+            top_k: self.top_k.map(|k| k as usize),
+            top_p: self.top_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: common.seed,
+        }
+    }
+}
+
+/// `ocelli caption`
+#[derive(Debug, Args)]
+pub struct CaptionArgs {
+    /// Pictures and directories of pictures; `-` reads a picture from standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Go into the directories inside directories
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// How closely to look
+    #[arg(long, value_enum, default_value_t = ModeArg::Balanced)]
+    pub mode: ModeArg,
+    /// Ask this instead of the model's question for a caption
+    #[arg(short, long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = CaptionFormat::Text)]
+    pub format: CaptionFormat,
+    /// How text is drawn.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// `ocelli ask`
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// Pictures, all in one prompt, in this order; `-` reads a picture from standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// The question
+    #[arg(required = true)]
+    pub question: String,
+    /// How closely to look
+    #[arg(long, value_enum, default_value_t = ModeArg::Balanced)]
+    pub mode: ModeArg,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// How text is drawn.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// `ocelli inspect`
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A model directory, or a picture [default: the model of --model]
+    #[arg(value_name = "MODEL|PICTURE")]
+    pub path: Option<PathBuf>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `ocelli completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// `ocelli trace`
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// safetensors file to read: token_ids, embeddings_in, chunks, packed.segment_ids (each optional but the first)
+    #[arg(long, value_name = "FILE")]
+    pub inputs: PathBuf,
+    /// safetensors file to write: logits, hidden_states, greedy.tokens, ...
+    #[arg(long, value_name = "FILE")]
+    pub outputs: PathBuf,
+}
+
+/// How closely to look at a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// One small view, few image tokens
+    Rapid,
+    /// One view
+    Balanced,
+    /// An overview and tiles
+    High,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Rapid => Self::Rapid,
+            ModeArg::Balanced => Self::Balanced,
+            ModeArg::High => Self::High,
+        }
+    }
+}
+
+/// What `caption` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CaptionFormat {
+    /// The caption; with several pictures `path: caption`
+    Text,
+    /// One object a picture; a list of them when several paths or a directory are given
+    Json,
+    /// One object a line and picture
+    Jsonl,
+}
+
+/// What `ask` and `inspect` print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+fn number(text: &str, range: impl FnOnce(f32) -> bool, expected: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(value) if range(value) => Ok(value),
+        _ => Err(format!("expected {expected}")),
+    }
+}
+
+// The ranges are those of `ocelli_language::SamplingOptions`.
+
+fn temperature(text: &str) -> Result<f32, String> {
+    number(text, |value| (0.0..=100.0).contains(&value), "a number from 0 to 100")
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    number(text, |value| value > 0.0 && value <= 1.0, "a number above 0, at most 1")
+}
+
+fn penalty(text: &str) -> Result<f32, String> {
+    number(text, |value| (0.01..=100.0).contains(&value), "a number from 0.01 to 100")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_last_argument_of_ask_is_the_question() {
+        let cli = Cli::try_parse_from(["ocelli", "ask", "a.png", "b.png", "What is it?"]).unwrap();
+        let Command::Ask(ask) = cli.command else { panic!("{:?}", cli.command) };
+        assert_eq!(ask.paths, [PathBuf::from("a.png"), PathBuf::from("b.png")]);
+        assert_eq!(ask.question, "What is it?");
+        assert!(Cli::try_parse_from(["ocelli", "ask", "What is it?"]).is_err());
+    }
+
+    #[test]
+    fn two_dashes_end_the_options() {
+        let cli = Cli::try_parse_from(["ocelli", "caption", "--", "--mode"]).unwrap();
+        let Command::Caption(caption) = cli.command else { panic!("{:?}", cli.command) };
+        assert_eq!(caption.paths, [PathBuf::from("--mode")]);
+    }
+
+    #[test]
+    fn common_options_may_come_after_the_verb() {
+        let cli = Cli::try_parse_from(["ocelli", "caption", "a.png", "--temp", "0.5", "-t", "3", "-m", "dir"]).unwrap();
+        assert_eq!(cli.common.temperature, Some(0.5));
+        assert_eq!(cli.common.threads, Some(3));
+        assert_eq!(cli.common.model, Some(PathBuf::from("dir")));
+    }
+
+    #[test]
+    fn silly_values_are_refused() {
+        for options in [
+            ["--threads", "0"],
+            ["--threads", "1000000"],
+            ["--temperature", "NaN"],
+            ["--temperature", "-1"],
+            ["--temperature", "1e9"],
+            ["--max-tokens", "0"],
+            ["--top-k", "0"],
+            ["--top-p", "0"],
+            ["--top-p", "1.5"],
+            ["--repetition-penalty", "0"],
+            ["--seed", "-1"],
+            ["--mode", "slow"],
+            ["--format", "xml"],
+        ] {
+            let arguments = ["ocelli", "caption", "a.png"].into_iter().chain(options);
+            assert!(Cli::try_parse_from(arguments).is_err(), "{options:?}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! `ocelli trace`: the decoder on given tensors, for people who compare with another framework.
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use crate::Outcome;
+use crate::args::{Cli, CommonArgs, TraceArgs};
+
+/// Runs the verb.
+pub fn run(args: &TraceArgs, common: &CommonArgs) -> anyhow::Result<Outcome> {
+    let Some(model) = &common.model else {
+        let message = "trace needs --model DIR: a directory with config.json and model.safetensors";
+        Cli::command().error(ErrorKind::MissingRequiredArgument, message).exit()
+    };
+    ocelli::trace(model, &args.inputs, &args.outputs)?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,310 @@
+//! The model: loaded once, shared by every session, and a method for each stage between a picture and its caption.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ndarray::{Array2, ArrayView2, Axis, Slice};
+use ocelli_adapter::Adapter;
+use ocelli_language::{
+    ChatTemplate, Decoder, GenerationConfig, ImageTokenIds, KvCache, KvKind, Message, PromptLayout, PromptPart,
+    TextConfig, Tokenizer,
+};
+use ocelli_vision::{Encoder, Features, ImageProcessor, Mode, Picture, Views};
+
+use crate::bundled;
+use crate::error::Result;
+use crate::inspect::{ModelReport, PictureReport};
+use crate::model_dir::ModelDir;
+use crate::options::{CaptionOptions, SessionOptions};
+use crate::response::{Response, Timings};
+use crate::session::Session;
+
+/// A vision-language model: picture processor, vision encoder, adapter, decoder, tokenizer and chat template.
+///
+/// It is read-only, so that one is enough for all threads; a clone is another handle on the same model.
+#[derive(Clone, Debug)]
+pub struct Model {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    name: String,
+    processor: ImageProcessor,
+    encoder: Encoder,
+    adapter: Adapter,
+    decoder: Decoder,
+    /// What a session begins with.
+    empty_cache: KvCache,
+    text_config: TextConfig,
+    image_token_ids: ImageTokenIds,
+    generation: GenerationConfig,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    report: ModelReport,
+}
+
+/// A picture as the decoder sees it. A clone is another handle on the same tokens.
+#[derive(Clone, Debug)]
+pub struct EncodedPicture {
+    pub(crate) mode: Mode,
+    pub(crate) num_views: usize,
+    /// `[num_views * tokens_per_view, hidden_size]`.
+    pub(crate) tokens: Arc<Array2<f32>>,
+    pub(crate) timings: Timings,
+}
+
+impl EncodedPicture {
+    /// The mode that it was looked at in.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The number of its views.
+    pub fn num_views(&self) -> usize {
+        self.num_views
+    }
+
+    /// Its image tokens, `[num_views * tokens_per_view, hidden_size]`, the overview's first.
+    pub fn tokens(&self) -> ArrayView2<'_, f32> {
+        self.tokens.view()
+    }
+
+    /// What it took: preprocessing, encoder and adapter. A [`Response`] to a prompt with this picture does not count it again.
+    pub fn timings(&self) -> Timings {
+        self.timings
+    }
+
+    /// Its place in a prompt.
+    pub(crate) fn prompt_part(&self) -> PromptPart {
+        PromptPart::Image { num_views: self.num_views, tokens_per_view: self.tokens.nrows() / self.num_views.max(1) }
+    }
+}
+
+impl Model {
+    /// The model inside this library: small, offline, for drawn scenes. It is not for photographs.
+    ///
+    /// # Errors
+    /// None with an unchanged library; the bundled files pass the same checks as others.
+    pub fn bundled() -> Result<Self> {
+        Self::from_dir(bundled::open()?)
+    }
+
+    /// Reads a model directory (`docs/format.md`). The weights stay in their file, which is memory-mapped: it must not change
+    /// while the model is in use.
+    ///
+    /// # Errors
+    /// Names the file, and the field or tensor, that is missing, broken or does not fit the others.
+    pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let in_folder = |error: crate::Error| error.at(format_args!("model directory {}", folder.display()));
+        Self::from_dir(ModelDir::open(folder)?).map_err(in_folder)
+    }
+
+    fn from_dir(dir: ModelDir) -> Result<Self> {
+        let processor = ImageProcessor::new(dir.preprocessor)?;
+        let mut grids = Vec::new();
+        for mode in processor.config().modes.values() {
+            let grid = dir.vision.patch_grid(mode.size, mode.size)?;
+            if !grids.contains(&grid) {
+                grids.push(grid);
+            }
+        }
+        let report = ModelReport::new(&dir.name, &dir.vision, &dir.adapter, &dir.text, &processor, &dir.weights)?;
+        let encoder = Encoder::load(&dir.weights.pp("vision"), &dir.vision, &grids)?;
+        let adapter =
+            Adapter::load(&dir.weights.pp("adapter"), &dir.adapter, dir.vision.hidden_size(), dir.text.hidden_size)?;
+        let decoder = Decoder::load(&dir.weights, &dir.text)?;
+        let empty_cache = decoder.new_cache(dir.text.max_position_embeddings, KvKind::default())?;
+        let parts = Parts {
+            name: dir.name,
+            processor,
+            encoder,
+            adapter,
+            decoder,
+            empty_cache,
+            text_config: dir.text,
+            image_token_ids: dir.image_token_ids,
+            generation: dir.generation,
+            tokenizer: dir.tokenizer,
+            template: dir.template,
+            report,
+        };
+        Ok(Self { parts: Arc::new(parts) })
+    }
+
+    /// The name of the model: that of its directory.
+    pub fn name(&self) -> &str {
+        &self.parts.name
+    }
+
+    /// Architecture, parameters and sizes of the model's parts.
+    pub fn report(&self) -> &ModelReport {
+        &self.parts.report
+    }
+
+    /// What preprocessing does to `picture` in each mode of the model.
+    ///
+    /// # Errors
+    /// None for a model that could be loaded.
+    pub fn inspect(&self, picture: &Picture) -> Result<PictureReport> {
+        PictureReport::new(picture, &self.parts.processor, self.parts.encoder.config())
+    }
+
+    /// The caption of a picture, looked at in the balanced mode.
+    ///
+    /// ```
+    /// let model = ocelli::Model::bundled()?;
+    /// let picture = ocelli::Picture::open("assets/examples/scene.png")?;
+    /// println!("{}", model.caption(&picture)?);
+    /// # Ok::<(), ocelli::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::respond`].
+    pub fn caption(&self, picture: &Picture) -> Result<Response> {
+        self.caption_with(picture, &CaptionOptions::default())
+    }
+
+    /// The caption of a picture.
+    ///
+    /// # Errors
+    /// As [`Session::respond`].
+    pub fn caption_with(&self, picture: &Picture, options: &CaptionOptions) -> Result<Response> {
+        let question = options.prompt.as_deref().unwrap_or(self.caption_prompt());
+        let encoded = self.encode_picture(picture, options.mode)?;
+        let session = SessionOptions { mode: options.mode, generation: options.generation.clone() };
+        let mut response = self.session_with(session)?.respond(crate::prompt![&encoded, question])?;
+        response.timings += encoded.timings;
+        Ok(response)
+    }
+
+    /// The question that asks this model for a caption.
+    pub fn caption_prompt(&self) -> &str {
+        &self.parts.generation.caption_prompt
+    }
+
+    /// A conversation with the default options.
+    ///
+    /// ```
+    /// use ocelli::{Model, Picture, prompt};
+    ///
+    /// let picture = Picture::open("assets/examples/scene.png")?;
+    /// let mut session = Model::bundled()?.session();
+    /// let answer = session.respond(prompt![picture, "How many objects are there?"])?;
+    /// println!("{answer}");
+    /// for piece in session.stream("What colour is the background?")? {
+    ///     print!("{}", piece?);
+    /// }
+    /// # Ok::<(), ocelli::Error>(())
+    /// ```
+    pub fn session(&self) -> Session {
+        Session::new(self.clone(), SessionOptions::default())
+    }
+
+    /// A conversation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Options`](crate::ErrorKind::Options) when an option is out of range.
+    pub fn session_with(&self, options: SessionOptions) -> Result<Session> {
+        if options.generation.max_new_tokens == Some(0) {
+            return Err(crate::Error::options("max_new_tokens", 0, "1 or more"));
+        }
+        options.generation.sampling(&self.parts.generation.sampling).check()?;
+        Ok(Session::new(self.clone(), options))
+    }
+
+    /// First stage: a picture to the views `[num_views, 3, size, size]` of `mode`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the model does not have this mode.
+    pub fn views(&self, picture: &Picture, mode: Mode) -> Result<Views> {
+        Ok(self.parts.processor.views(picture, mode)?)
+    }
+
+    /// Second stage: views to patch features `[num_views * rows * columns, vision hidden_size]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the patches do not divide the views.
+    pub fn encode(&self, views: &Views) -> Result<Features> {
+        Ok(self.parts.encoder.encode(views.pixel_values.view())?)
+    }
+
+    /// Third stage: patch features to image tokens `[num_views * pooled rows * pooled columns, hidden_size]`; `pooled` is
+    /// [`Views::pooled`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the features are not those of this model's encoder.
+    pub fn adapt(&self, features: &Features, pooled: (usize, usize)) -> Result<Array2<f32>> {
+        let tokens_per_view = pooled.0 * pooled.1;
+        let mut tokens = Array2::zeros((features.num_views() * tokens_per_view, self.parts.text_config.hidden_size));
+        for view in 0..features.num_views() {
+            let rows = view * tokens_per_view..(view + 1) * tokens_per_view;
+            let adapted = self.parts.adapter.adapt(features.view(view), features.grid, pooled)?;
+            tokens.slice_axis_mut(Axis(0), Slice::from(rows)).assign(&adapted);
+        }
+        Ok(tokens)
+    }
+
+    /// The first three stages: a picture to its image tokens, to be used in any number of prompts.
+    ///
+    /// # Errors
+    /// As [`Model::views`].
+    pub fn encode_picture(&self, picture: &Picture, mode: Mode) -> Result<EncodedPicture> {
+        let start = Instant::now();
+        let views = self.views(picture, mode)?;
+        let preprocess = start.elapsed();
+        let features = self.encode(&views)?;
+        let encode = start.elapsed() - preprocess;
+        let tokens = Arc::new(self.adapt(&features, views.pooled)?);
+        let adapt = start.elapsed() - preprocess - encode;
+        let timings = Timings { preprocess, encode, adapt, ..Timings::default() };
+        Ok(EncodedPicture { mode, num_views: views.kinds.len(), tokens, timings })
+    }
+
+    /// Fourth stage: a conversation to token ids, with the beginning of an answer at its end; image tokens only hold their
+    /// place.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Template`](crate::ErrorKind::Template) and [`ErrorKind::Tokenizer`](crate::ErrorKind::Tokenizer).
+    pub fn layout(&self, messages: &[Message]) -> Result<PromptLayout> {
+        let Parts { template, tokenizer, image_token_ids, .. } = &*self.parts;
+        Ok(PromptLayout::new(messages, true, template, tokenizer, image_token_ids)?)
+    }
+
+    /// Fifth stage: a layout to embeddings `[num_tokens, hidden_size]`, with the image tokens `[num_image_tokens, hidden_size]`
+    /// of its pictures put into their places.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the number of image tokens is not that of the layout.
+    pub fn embed(&self, layout: &PromptLayout, image_tokens: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
+        let mut embeddings = self.parts.decoder.embed(layout.token_ids())?;
+        layout.splice(&mut embeddings, image_tokens)?;
+        Ok(embeddings)
+    }
+
+    pub(crate) fn empty_cache(&self) -> KvCache {
+        self.parts.empty_cache.clone()
+    }
+
+    /// The last stage is a [`Session`]'s; this is what it works with.
+    pub fn decoder(&self) -> &Decoder {
+        &self.parts.decoder
+    }
+
+    /// Text to token ids and back.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.parts.tokenizer
+    }
+
+    /// Sampling defaults and end tokens.
+    pub fn generation_config(&self) -> &GenerationConfig {
+        &self.parts.generation
+    }
+
+    /// The decoder's sizes.
+    pub fn text_config(&self) -> &TextConfig {
+        &self.parts.text_config
+    }
+}

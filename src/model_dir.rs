@@ -1,0 +1,217 @@
+//! The model directory: which files there are, and what is in them, checked against each other.
+//!
+//! `docs/format.md` describes every file. Nothing is computed here; [`Model`](crate::Model) makes the parts.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ocelli_adapter::AdapterConfig;
+use ocelli_language::{ChatTemplate, GenerationConfig, ImageTokenIds, TextConfig, Tokenizer};
+use ocelli_nn::{QuantizationConfig, Weights};
+use ocelli_vision::{PreprocessorConfig, VisionConfig};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Cause, Error, Result};
+
+/// The architecture and the place of everything else's sizes.
+pub(crate) const CONFIG: &str = "config.json";
+/// Modes, sizes, mean and standard deviation.
+pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
+/// Sampling defaults and end tokens.
+pub(crate) const GENERATION: &str = "generation_config.json";
+/// The tokenizer.
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+/// The layout of a conversation.
+pub(crate) const TEMPLATE: &str = "chat_template.jinja";
+/// The weights, when they are one file.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+
+/// The largest of the text files that is read; a tokenizer of 150,000 entries has 12 MB.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
+
+/// A model directory, read and checked: configurations, tokenizer, template and the tensors by name.
+#[derive(Debug)]
+pub(crate) struct ModelDir {
+    pub(crate) name: String,
+    pub(crate) vision: VisionConfig,
+    pub(crate) adapter: AdapterConfig,
+    pub(crate) text: TextConfig,
+    pub(crate) image_token_ids: ImageTokenIds,
+    pub(crate) preprocessor: PreprocessorConfig,
+    pub(crate) generation: GenerationConfig,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) template: ChatTemplate,
+    pub(crate) weights: Weights,
+}
+
+/// Where the files come from.
+pub(crate) enum Files<'a> {
+    /// A folder.
+    Folder(&'a Path),
+    /// The program itself: names and contents.
+    Embedded(&'static [(&'static str, &'static [u8])]),
+}
+
+impl Files<'_> {
+    /// What messages call the file `name`.
+    fn path(&self, name: &str) -> PathBuf {
+        match self {
+            Self::Folder(folder) => folder.join(name),
+            Self::Embedded(_) => Path::new("(bundled)").join(name),
+        }
+    }
+
+    /// The contents of the file `name`, which may not be empty.
+    fn read(&self, name: &'static str) -> Result<Cow<'static, [u8]>> {
+        let path = self.path(name);
+        let bytes: Cow<'static, [u8]> = match self {
+            Self::Embedded(files) => {
+                let file = files.iter().find(|(embedded, _)| *embedded == name);
+                file.map_or(&[][..], |(_, bytes)| bytes).into()
+            }
+            Self::Folder(_) => {
+                let failed = |source| Cause::Read { path: path.clone(), source };
+                let metadata = fs::metadata(&path).map_err(failed)?;
+                if !metadata.is_file() {
+                    let found = if metadata.is_dir() { "a directory" } else { "a pipe or a device" };
+                    return Err(Cause::ModelFile { path, found: found.to_owned(), expected: "a file" }.into());
+                }
+                if metadata.len() > MAX_TEXT_BYTES {
+                    let found = format!("{} bytes long", metadata.len());
+                    return Err(Cause::ModelFile { path, found, expected: "at most 64 MiB" }.into());
+                }
+                fs::read(&path).map_err(failed)?.into()
+            }
+        };
+        if bytes.is_empty() {
+            let expected = "the file of that name of a model directory: was it copied completely?";
+            return Err(Cause::ModelFile { path, found: "empty".to_owned(), expected }.into());
+        }
+        Ok(bytes)
+    }
+
+    /// The object in the JSON file `name`.
+    fn json(&self, name: &'static str) -> Result<Value> {
+        let bytes = self.read(name)?;
+        let refused = |found: String| Cause::ModelFile { path: self.path(name), found, expected: "a JSON object" };
+        let value: Value = serde_json::from_slice(&bytes).map_err(|error| refused(format!("not JSON ({error})")))?;
+        if value.is_object() { Ok(value) } else { Err(refused("JSON of another kind".to_owned()).into()) }
+    }
+
+    /// The part `section` of a JSON file, or all of it, as a `T`.
+    fn section<T: DeserializeOwned>(&self, name: &'static str, value: &Value, section: Option<&str>) -> Result<T> {
+        let refused = |field: String, found: String, expected: String| {
+            Error::from(Cause::Config { path: self.path(name), field, found, expected })
+        };
+        let part = match section {
+            None => value,
+            Some(section) => value.get(section).ok_or_else(|| {
+                refused(section.to_owned(), "missing".to_owned(), "an object (docs/format.md)".to_owned())
+            })?,
+        };
+        T::deserialize(part).map_err(|error| {
+            let place = |key: &str| section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}"));
+            match culprit::<T>(part, &error.to_string()) {
+                Some((key, found)) => refused(place(key), shortened(found), format!("something else: {error}")),
+                None => refused(section.unwrap_or("(the whole)").to_owned(), "not right".to_owned(), error.to_string()),
+            }
+        })
+    }
+}
+
+/// The key of the object `part` that `message` is about: the one without which another message comes.
+///
+/// Serde loses the key inside tagged and flattened structs, so it is found by trial.
+fn culprit<'a, T: DeserializeOwned>(part: &'a Value, message: &str) -> Option<(&'a str, &'a Value)> {
+    let object = part.as_object()?;
+    object.iter().map(|(key, value)| (key.as_str(), value)).find(|(key, _)| {
+        let mut without = object.clone();
+        without.remove(*key);
+        T::deserialize(&Value::Object(without)).map_or_else(|error| error.to_string() != message, |_| true)
+    })
+}
+
+/// A JSON value as a message shows it.
+fn shortened(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+impl ModelDir {
+    /// Reads the model directory `folder`.
+    ///
+    /// # Errors
+    /// Names the file, and the field or tensor, that is missing, broken or does not fit the others.
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        let failed = |source| Cause::Read { path: folder.to_owned(), source };
+        if !fs::metadata(folder).map_err(failed)?.is_dir() {
+            let expected = "a model directory (with config.json and model.safetensors)";
+            return Err(Cause::ModelFile { path: folder.to_owned(), found: "a file".to_owned(), expected }.into());
+        }
+        let name = fs::canonicalize(folder).map_err(failed)?;
+        let name = name.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
+        Self::from_files(name, &Files::Folder(folder), || Weights::open(folder))
+    }
+
+    /// Reads a model out of `files`, with its tensors from `open_weights`.
+    pub(crate) fn from_files(
+        name: String,
+        files: &Files<'_>,
+        open_weights: impl FnOnce() -> Result<Weights, ocelli_nn::Error>,
+    ) -> Result<Self> {
+        let config = files.json(CONFIG)?;
+        let vision: VisionConfig = files.section(CONFIG, &config, Some("vision_config"))?;
+        let adapter: AdapterConfig = files.section(CONFIG, &config, Some("adapter_config"))?;
+        let image_token_ids: ImageTokenIds = files.section(CONFIG, &config, None)?;
+        let quantization: Option<QuantizationConfig> = match config.get("quantization_config") {
+            None | Some(Value::Null) => None,
+            Some(_) => Some(files.section(CONFIG, &config, Some("quantization_config"))?),
+        };
+        let place = |error: Error, file: &str| error.at(files.path(file).parent().unwrap_or(Path::new("")).display());
+        let text = TextConfig::from_config_json(&config).map_err(|error| place(error.into(), CONFIG))?;
+        image_token_ids.check(text.vocab_size).map_err(|error| place(error.into(), CONFIG))?;
+        vision.validate().map_err(|error| place(error.into(), CONFIG))?;
+        adapter.validate(vision.hidden_size()).map_err(|error| place(error.into(), CONFIG))?;
+
+        let preprocessor: PreprocessorConfig = files.section(PREPROCESSOR, &files.json(PREPROCESSOR)?, None)?;
+        preprocessor.validate().map_err(|error| place(error.into(), PREPROCESSOR))?;
+
+        let generation = files.json(GENERATION)?;
+        let generation = GenerationConfig::from_json(&generation).map_err(|error| place(error.into(), GENERATION))?;
+        generation.check_vocab_size(text.vocab_size).map_err(|error| place(error.into(), GENERATION))?;
+
+        let at_file = |error: ocelli_language::Error, file: &str| Error::from(error).at(files.path(file).display());
+        let tokenizer = Tokenizer::from_bytes(&files.read(TOKENIZER)?).map_err(|error| at_file(error, TOKENIZER))?;
+        tokenizer.check_vocab_size(text.vocab_size).map_err(|error| at_file(error, TOKENIZER))?;
+
+        let template = String::from_utf8(files.read(TEMPLATE)?.into_owned()).map_err(|_| Cause::ModelFile {
+            path: files.path(TEMPLATE),
+            found: "not UTF-8".to_owned(),
+            expected: "a template in UTF-8",
+        })?;
+        let template = ChatTemplate::new(template).map_err(|error| at_file(error, TEMPLATE))?;
+
+        let mut weights = open_weights()?;
+        if let Some(quantization) = quantization {
+            weights = weights.with_quantization(quantization)?;
+        }
+        Ok(Self {
+            name,
+            vision,
+            adapter,
+            text,
+            image_token_ids,
+            preprocessor,
+            generation,
+            tokenizer,
+            template,
+            weights,
+        })
+    }
+}
