@@ -122,7 +122,7 @@ pub(crate) fn load_static_scales(weights: &Weights, name: &str) -> Result<Option
         let tensor = range_name(what);
         let range = weights.tensor(&tensor, &[2])?;
         let scale = static_scale([range[0], range[1]]);
-        if scale.is_finite() && scale > 0.0 {
+        if range.iter().all(|bound| bound.is_finite()) && scale > 0.0 {
             return Ok(scale);
         }
         Err(Error::Tensor {

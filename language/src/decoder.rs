@@ -231,3 +231,6 @@ impl Decoder {
         self.rotary.coefficients(&positions)
     }
 }
+
+#[cfg(test)]
+mod tests;

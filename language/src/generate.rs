@@ -172,3 +172,6 @@ impl Iterator for Generation<'_> {
         piece
     }
 }
+
+#[cfg(test)]
+mod tests;

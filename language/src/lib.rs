@@ -23,6 +23,8 @@ mod mlp;
 mod projection;
 pub mod prompt;
 pub mod sampler;
+#[cfg(test)]
+mod test_model;
 pub mod text_stream;
 pub mod tokenizer;
 pub mod trace;

@@ -198,8 +198,8 @@ fn keep_nucleus(probabilities: &mut [f64], top_p: f64) {
 
 /// The SplitMix64 generator (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"; public domain constants).
 #[derive(Debug, Clone)]
-struct SplitMix64 {
-    state: u64,
+pub(crate) struct SplitMix64 {
+    pub(crate) state: u64,
 }
 
 impl SplitMix64 {
@@ -212,7 +212,7 @@ impl SplitMix64 {
     }
 
     /// A number in [0, 1), all 53 bits of it.
-    fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 }

@@ -213,3 +213,6 @@ fn write_matrix(outputs: &mut WeightsWriter, name: &str, matrix: &Array2<f32>) -
     outputs.f32(name, matrix.shape(), &values)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
