@@ -121,3 +121,94 @@ for_each_isa! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+    use crate::testing::{assert_close, assert_same_bits};
+
+    /// The error function in f64: its Taylor series up to 3, above that the continued fraction of erfc (Abramowitz and Stegun 7.1.5, 7.1.14).
+    fn erf_f64(x: f64) -> f64 {
+        if x.abs() < 3.0 {
+            let (mut term, mut sum) = (x, x);
+            for n in 1..100 {
+                term *= -x * x / f64::from(n);
+                sum += term / f64::from(2 * n + 1);
+            }
+            return sum * std::f64::consts::FRAC_2_SQRT_PI;
+        }
+        let z = x.abs();
+        let fraction = (1..100).rev().fold(z, |fraction, n| z + f64::from(n) / 2.0 / fraction);
+        (1.0 - (-z * z).exp() / fraction / std::f64::consts::PI.sqrt()).copysign(x)
+    }
+
+    fn inputs() -> Vec<f32> {
+        (-4000..=4000)
+            .map(|step| step as f32 * 0.0027)
+            .chain([0.0, -0.0, 88.0, -88.0, 200.0, -200.0, 1e30, -1e30])
+            .collect()
+    }
+
+    #[test]
+    fn every_function_is_that_of_f64_on_every_instruction_set() {
+        type InPlace = fn(Isa, &mut [f32]);
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let tanh_argument = |x: f64| (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+        let cases: [(&str, InPlace, &dyn Fn(f64) -> f64); 5] = [
+            ("gelu", gelu, &|x| x * 0.5 * (1.0 + erf_f64(x / 2.0_f64.sqrt()))),
+            ("gelu_tanh", gelu_tanh, &|x| x * 0.5 * (1.0 + tanh_argument(x).tanh())),
+            ("quick_gelu", quick_gelu, &|x| x * sigmoid(1.702 * x)),
+            ("silu", silu, &|x| x * sigmoid(x)),
+            ("relu", relu, &|x| x.max(0.0)),
+        ];
+        for (name, function, reference) in cases {
+            let mut portable = inputs();
+            function(Isa::PORTABLE, &mut portable);
+            for (found, x) in portable.iter().zip(inputs()) {
+                let expected = reference(f64::from(x));
+                let tolerance = 4e-7 * f64::from(x.abs()).max(1.0);
+                assert!(
+                    (f64::from(*found) - expected).abs() <= tolerance,
+                    "{name}({x}) is {found}, expected {expected}"
+                );
+            }
+            for isa in Isa::available() {
+                let mut found = inputs();
+                function(isa, &mut found);
+                assert_same_bits(&found, &portable, &format!("{} {name}", isa.name()));
+            }
+        }
+    }
+
+    #[test]
+    fn erf_and_exp_are_accurate_over_their_whole_range() {
+        for x in inputs() {
+            assert!(
+                (f64::from(erf(x)) - erf_f64(f64::from(x).clamp(-9.0, 9.0))).abs() < 2e-7,
+                "erf({x}) is {}",
+                erf(x)
+            );
+        }
+        for step in -8700..=8800 {
+            let x = step as f32 * 0.01;
+            let expected = f64::from(x).exp();
+            assert!((f64::from(exp(x)) / expected - 1.0).abs() < 3e-7, "exp({x}) is {}, expected {expected}", exp(x));
+        }
+        assert_eq!([exp(-105.0), exp(f32::NEG_INFINITY), exp(0.0)], [0.0, 0.0, 1.0]);
+        assert_eq!(exp(f32::INFINITY), f32::INFINITY);
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn silu_mul_is_silu_times_up() {
+        for isa in Isa::available() {
+            let up: Vec<f32> = inputs().into_iter().filter(|x| x.abs() < 1e10).collect();
+            let (mut gate, mut silu_alone) = (up.clone(), up.clone());
+            silu_mul(isa, &mut gate, &up);
+            silu(isa, &mut silu_alone);
+            let expected: Vec<f64> = silu_alone.iter().zip(&up).map(|(a, b)| f64::from(a * b)).collect();
+            assert_close(&gate, &expected, 0.0, isa.name());
+        }
+    }
+}

@@ -50,6 +50,9 @@ pub fn pack_matrix(shape: PackedShape, weights: &[f32]) -> Result<(Vec<u8>, Vec<
     Ok((codes, scales))
 }
 
+/// Clipping values that refining starts from, as shares of the largest weight.
+const STARTS: [f32; 8] = [1.0, 0.9, 0.8, 0.7, 0.55, 0.4, 0.2, 0.1];
+
 /// The code whose value is nearest to `weight`; 0 if the scale is 0.
 fn nearest_code(bits: Bits, weight: f32, scale: f32) -> u8 {
     if scale == 0.0 {
@@ -70,10 +73,8 @@ fn best_scale(bits: Bits, weights: &[f32]) -> f32 {
         return largest / 127.0;
     }
     let top = bits.level((1 << bits.count()) - 1);
-    let mean = weights.iter().map(|weight| weight.abs()).sum::<f32>() / weights.len() as f32;
-    // A local minimum follows from each start: the whole range, and the set spread over the mean magnitude.
-    let starts = [largest / top, 2.0 * mean / top, mean];
-    let candidates = starts.map(|start| refine_scale(bits, weights, start));
+    // Refining ends in a local minimum: starts from the whole range down to the middle of a set with outliers.
+    let candidates = STARTS.map(|share| refine_scale(bits, weights, share * largest / top));
     let mut best = candidates[0];
     for candidate in candidates {
         if candidate.1 < best.1 {
@@ -100,3 +101,6 @@ fn refine_scale(bits: Bits, weights: &[f32], mut scale: f32) -> (f32, f64) {
     });
     (scale, error.sum())
 }
+
+#[cfg(test)]
+mod tests;

@@ -268,3 +268,6 @@ impl<'a> PackedMatrix<'a> {
         values
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,3 +96,54 @@ fn round_to_i8(value: f32) -> i8 {
     let clamped = value.clamp(-127.0, 127.0);
     ((clamped + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32) as i8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Bits;
+    use crate::testing::Random;
+
+    #[test]
+    fn codes_are_rounded_half_to_even_with_the_largest_at_127() {
+        for isa in Isa::available() {
+            let shape = PackedShape::new(Bits::Two, 1, 40, Some(32)).unwrap();
+            let mut values = vec![0.0; 40];
+            values[..6].copy_from_slice(&[127.0, 0.5, 1.5, -2.5, -126.5, 0.49]);
+            values[39] = -2.0;
+            let quantized = QuantizedActivations::new(isa, &values, shape);
+            assert_eq!(quantized.codes.len(), 256, "padded to a block");
+            assert_eq!(quantized.codes[..6], [127, 0, 2, -2, -126, 0]);
+            assert_eq!(quantized.codes[39], -127);
+            assert_eq!(quantized.scales, [1.0, 2.0 / 127.0]);
+            assert_eq!(quantized.sums, [1, -127]);
+        }
+    }
+
+    #[test]
+    fn zeros_tiny_values_and_values_that_are_not_finite_do_no_harm() {
+        let shape = PackedShape::new(Bits::Eight, 1, 3, None).unwrap();
+        for isa in Isa::available() {
+            for values in
+                [[0.0; 3], [1e-45, 0.0, -1e-45], [f32::NAN, 1.0, -1.0], [f32::INFINITY, 1.0, f32::NEG_INFINITY]]
+            {
+                let quantized = QuantizedActivations::new(isa, &values, shape);
+                assert!(quantized.codes.iter().all(|&code| code != -128), "{values:?}: {:?}", quantized.codes);
+            }
+        }
+    }
+
+    #[test]
+    fn many_tokens_are_quantized_as_each_alone() {
+        let shape = PackedShape::new(Bits::Four, 1, 200, Some(64)).unwrap();
+        let values = Random::new(3).vec(200 * 1000);
+        for isa in Isa::available() {
+            let all = QuantizedActivations::new(isa, &values, shape);
+            for token in [0, 1, 327, 328, 999] {
+                let alone = QuantizedActivations::new(isa, &values[token * 200..(token + 1) * 200], shape);
+                assert_eq!(alone.codes, all.codes[token * 256..(token + 1) * 256]);
+                assert_eq!(alone.scales, all.scales[token * 4..(token + 1) * 4]);
+                assert_eq!(alone.sums, all.sums[token * 4..(token + 1) * 4]);
+            }
+        }
+    }
+}
