@@ -203,8 +203,13 @@ class RwVitDet(nn.Module):
         table = F.interpolate(table.permute(2, 0, 1)[None], (height, width), mode="bicubic", align_corners=False)
         return table[0].permute(1, 2, 0)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """features `[V, gh, gw, hidden_size]` and the mean of the registers `[V, hidden_size]`."""
+    def forward(self, pixels: Tensor, frozen_layers: int = 0) -> tuple[Tensor, Tensor]:
+        """features `[V, gh, gw, hidden_size]` and the mean of the registers `[V, hidden_size]`.
+
+        `frozen_layers` > 0: no gradient for the patch embedding and that many layers; large views cost half as much then.
+        """
+        recording = torch.is_grad_enabled()
+        torch.set_grad_enabled(recording and frozen_layers == 0)
         x = self.patch_embed(pixels)
         views, height, width, hidden = x.shape
         x = x + self.positions(height, width)
@@ -215,6 +220,8 @@ class RwVitDet(nn.Module):
         # [V, windows, R, hidden]: every window has its own copy of the registers.
         r = self.register_tokens.expand(views, len(windows), -1, -1)
         for index, layer in enumerate(self.layers):
+            if index == frozen_layers:
+                torch.set_grad_enabled(recording)
             if index in self.config.global_layers:
                 tokens = layer(torch.cat([r.mean(1), x.flatten(1, 2)], dim=1))
                 r = tokens[:, :registers].unsqueeze(1).expand(-1, len(windows), -1, -1)
@@ -228,6 +235,7 @@ class RwVitDet(nn.Module):
                 x = x.reshape(views, height, width, hidden)
             else:
                 x, r = self.uneven_windows(layer, x, r, windows)
+        torch.set_grad_enabled(recording)
         x = self.post_layernorm(x)
         return x, self.post_layernorm(r.mean(1)).mean(1)
 

@@ -86,7 +86,9 @@ def joint_losses(model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: 
             patches, _ = model.vision(batch["pixels"])
         out = {}
     else:
-        out, patches = vision_losses(model, heads, batch, nouns)
+        # The stem and the first windowed layers see the same 224-pixel windows in rapid mode, and learn there.
+        frozen_layers = min(model.config.vision.global_layers) if mode == "balanced" else 0
+        out, patches = vision_losses(model, heads, batch, nouns, frozen_layers)
     tokens = model.adapter.pool(patches, pooled)
     out["pooled"], out["pooled_noun"] = symbol_loss(tokens, batch["pooled"], book, nouns)
     tokens = tokens + model.adapter.positions(pooled)

@@ -70,9 +70,9 @@ def symbol_loss(tokens: Tensor, target: Tensor, book: Tensor, nouns: int) -> tup
     return squared, named
 
 
-def vision_losses(model: Ocelli, heads: Heads, batch: dict, nouns: int) -> tuple[dict[str, Tensor], Tensor]:
+def vision_losses(model: Ocelli, heads: Heads, batch: dict, nouns: int, frozen_layers: int = 0) -> tuple[dict[str, Tensor], Tensor]:
     """The noun under each patch, and the registers against the caption's words; also the features `[V, gh, gw, hidden_size]`."""
-    patches, registers = model.vision(batch["pixels"])
+    patches, registers = model.vision(batch["pixels"], frozen_layers)
     labels = batch["labels"].flatten()
     labels = torch.where(labels == -1, nouns, labels)
     weight = torch.ones(nouns + 1)
