@@ -59,7 +59,8 @@ fn image_tokens_agree_with_pytorch_convolving_first() {
 #[test]
 fn the_number_of_parameters_is_that_of_the_file() {
     let weights = Weights::open(golden("model.safetensors")).unwrap().pp("adapter");
-    let in_file: usize = weights.names().iter().map(|name| weights.shape(name).unwrap().iter().product::<usize>()).sum();
+    let in_file: usize =
+        weights.names().iter().map(|name| weights.shape(name).unwrap().iter().product::<usize>()).sum();
     assert_eq!(config().num_parameters(VISION_HIDDEN_SIZE, TEXT_HIDDEN_SIZE), in_file);
 }
 
@@ -79,7 +80,10 @@ fn image_tokens_that_do_not_divide_the_position_embedding_are_an_error() {
     let features = Array2::zeros((100, VISION_HIDDEN_SIZE));
     let error = adapter().adapt(features.view(), (10, 10), (5, 5)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Shape);
-    assert!(error.to_string().starts_with("5 x 5 image tokens do not divide the 12 x 12 position embedding"), "{error}");
+    assert!(
+        error.to_string().starts_with("5 x 5 image tokens do not divide the 12 x 12 position embedding"),
+        "{error}"
+    );
 }
 
 #[test]

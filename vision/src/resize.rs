@@ -2,8 +2,9 @@
 //!
 //! Bicubic is Catmull-Rom (a = -0.5), PIL's `BICUBIC`. The full picture is never copied as floats.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 
 use crate::preprocessor_config::Aspect;
@@ -40,21 +41,21 @@ fn fitted_size(size: (u32, u32), frame: (u32, u32)) -> (u32, u32) {
 }
 
 fn stretch(picture: &RgbImage, width: u32, height: u32, resample: u32) -> RgbImage {
-    if picture.dimensions() == (width, height) {
-        return picture.clone();
-    }
     let filter = match resample {
         1 => FilterType::Lanczos3,
         2 => FilterType::Bilinear,
         _ => FilterType::CatmullRom,
     };
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-    let mut resized = Image::new(width, height, PixelType::U8x3);
+    let mut resized = RgbImage::new(width, height);
     let (source_width, source_height) = picture.dimensions();
-    let source = ImageRef::new(source_width, source_height, picture.as_raw(), PixelType::U8x3)
+    // Typed pictures: `Resizer::resize` would bring the code of every other pixel type with it (minutes of compiling).
+    let source = TypedImageRef::<U8x3>::from_buffer(source_width, source_height, picture.as_raw())
         .expect("an RGB picture has three bytes a pixel");
-    Resizer::new().resize(&source, &mut resized, &options).expect("both pictures are RGB and the whole is resized");
-    RgbImage::from_raw(width, height, resized.into_vec()).expect("three bytes were made for each pixel")
+    let mut target =
+        TypedImage::<U8x3>::from_buffer(width, height, &mut resized).expect("an RGB picture has three bytes a pixel");
+    Resizer::new().resize_typed(&source, &mut target, &options).expect("the whole picture is resized");
+    resized
 }
 
 #[cfg(test)]

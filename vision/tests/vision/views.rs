@@ -1,5 +1,8 @@
 //! Views of pictures against Pillow and against their definition.
 
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, Rgb, RgbImage};
 use ndarray::{Axis, Slice};
 use ocelli_vision::{Aspect, ErrorKind, ImageProcessor, Mode, Picture, PreprocessorConfig, ViewKind, VisionConfig};
@@ -180,7 +183,8 @@ proptest! {
         let tiles = ImageProcessor::new(tiled).unwrap().views(&picture, Mode::High).unwrap();
         prop_assert_eq!(tiles.kinds.len(), 1 + rows * columns);
 
-        let large = fast_image_resize_reference(&picture, (columns * size) as u32, (rows * size) as u32);
+        let (width, height) = ((columns * size) as u32, (rows * size) as u32);
+        let large = resized(picture.as_rgb8(), width, height);
         for (index, kind) in tiles.kinds.iter().enumerate().skip(1) {
             let ViewKind::Tile { row, column } = *kind else { panic!("{kind:?}") };
             let tile = tiles.pixel_values.index_axis(Axis(0), index);
@@ -195,13 +199,11 @@ proptest! {
     }
 }
 
-fn fast_image_resize_reference(picture: &Picture, width: u32, height: u32) -> RgbImage {
-    use fast_image_resize::images::{Image, ImageRef};
-    use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-    let image = picture.as_rgb8();
-    let source = ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3).unwrap();
-    let mut resized = Image::new(width, height, PixelType::U8x3);
+fn resized(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
+    let mut resized = RgbImage::new(width, height);
+    let source = TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture.as_raw()).unwrap();
+    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut resized).unwrap();
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    Resizer::new().resize(&source, &mut resized, &options).unwrap();
-    RgbImage::from_raw(width, height, resized.into_vec()).unwrap()
+    Resizer::new().resize_typed(&source, &mut target, &options).unwrap();
+    resized
 }
