@@ -111,11 +111,10 @@ impl EncoderLayer {
     fn attention(&self, normed: &Array2<f32>, sequence_lengths: &[usize]) -> Array2<f32> {
         let [q, k, v] = [&self.q_proj, &self.k_proj, &self.v_proj].map(|linear| linear.forward(normed.view()));
         let mut out = Array2::zeros(q.raw_dim()); // [tokens, num_attention_heads * head_dim]
-        let slice = |x: &Array2<f32>| x.as_slice().expect("standard layout").to_vec();
-        let head_dim = q.ncols() / self.num_attention_heads;
-        let (q, k, v) = (slice(&q), slice(&k), slice(&v));
+        let [q, k, v] = [&q, &k, &v].map(|x| x.as_slice().expect("standard layout"));
+        let head_dim = normed.ncols() / self.num_attention_heads;
         let out_slice = out.as_slice_mut().expect("standard layout");
-        attention_f32(Isa::active(), &q, &k, &v, self.num_attention_heads, head_dim, sequence_lengths, out_slice);
+        attention_f32(Isa::active(), q, k, v, self.num_attention_heads, head_dim, sequence_lengths, out_slice);
         self.out_proj.forward(out.view())
     }
 
@@ -139,3 +138,6 @@ fn add(tokens: &mut Array2<f32>, mut addition: Array2<f32>, scale: Option<&[f32]
     }
     *tokens += &addition;
 }
+
+#[cfg(test)]
+mod tests;

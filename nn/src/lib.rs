@@ -15,6 +15,8 @@ mod linear;
 mod matrix;
 mod quantization;
 mod rms_norm;
+#[cfg(test)]
+mod testing;
 mod values;
 mod weight_file;
 mod weights;

@@ -125,3 +125,6 @@ fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     assert_eq!(values.len(), rows * columns, "{} values are not [{rows}, {columns}]", values.len());
     (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "the memory map, the one unsafe block outside the kernels")]
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::ops::{Deref, Range};
 use std::path::Path;
@@ -13,7 +14,6 @@ use safetensors::{Dtype, SafeTensors};
 use crate::Error;
 
 /// A safetensors file whose header was checked: offsets lie inside the file, cover it without gaps, and fit the shapes.
-#[derive(Debug)]
 pub(crate) struct WeightFile {
     /// How messages call the file.
     pub label: String,
@@ -29,10 +29,15 @@ pub(crate) struct TensorEntry {
     range: Range<usize>,
 }
 
-#[derive(Debug)]
 enum Storage {
     Static(&'static [u8]),
     Mapped(memmap2::Mmap),
+}
+
+impl fmt::Debug for WeightFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeightFile").field("label", &self.label).field("num_bytes", &self.bytes.len()).finish()
+    }
 }
 
 impl Deref for Storage {

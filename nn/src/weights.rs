@@ -1,6 +1,7 @@
 //! Tensors by name out of memory-mapped safetensors files.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
@@ -22,13 +23,19 @@ pub struct Weights {
     prefix: String,
 }
 
-#[derive(Debug)]
 struct Shared {
     /// How messages call the whole.
     label: String,
     files: Vec<Arc<WeightFile>>,
     /// The file of each tensor.
     index: HashMap<String, usize>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let num_tensors = self.index.len();
+        f.debug_struct("Shared").field("files", &self.files).field("num_tensors", &num_tensors).finish()
+    }
 }
 
 /// `model.safetensors.index.json`.
@@ -251,3 +258,6 @@ fn float_width(dtype: Dtype) -> Option<usize> {
 fn to_f32<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     bytes.as_chunks::<N>().0.iter().map(|&bytes| read(bytes)).collect()
 }
+
+#[cfg(test)]
+mod tests;
