@@ -20,6 +20,8 @@
 //! messages --Model::layout--> token ids --Model::embed--> embeddings --Session--> text
 //! ```
 //!
+//! [`Model::decoder`] goes one deeper: logits and KV cache.
+//!
 //! A [`Model`] is read-only and shared; a [`Session`] is one conversation and keeps what it has computed. Work is spread over the
 //! threads of the rayon pool that the call is made from.
 #![forbid(unsafe_code)]
@@ -39,7 +41,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use inspect::{KvReport, ModelReport, PartReport, PictureReport};
 pub use model::{EncodedPicture, Model};
 pub use ocelli_language::{
-    Decoder, FinishReason, GenerationConfig, Message, PromptLayout, PromptPart, Role, TextConfig, Tokenizer,
+    Decoder, FinishReason, GenerationConfig, KvCache, KvKind, Message, PromptLayout, PromptPart, Role, TextConfig,
+    Tokenizer, Wanted,
 };
 pub use ocelli_nn::Isa;
 pub use ocelli_vision::{Features, Limits, Mode, ModeDescription, Picture, ViewKind, Views};

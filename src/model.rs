@@ -10,6 +10,7 @@ use ocelli_language::{
     ChatTemplate, Decoder, GenerationConfig, ImageTokenIds, KvCache, KvKind, Message, PromptLayout, PromptPart,
     TextConfig, Tokenizer,
 };
+use ocelli_nn::Isa;
 use ocelli_vision::{Encoder, Features, ImageProcessor, Mode, Picture, Views};
 
 use crate::bundled;
@@ -117,6 +118,13 @@ impl Model {
             Adapter::load(&dir.weights.pp("adapter"), &dir.adapter, dir.vision.hidden_size(), dir.text.hidden_size)?;
         let decoder = Decoder::load(&dir.weights, &dir.text)?;
         let empty_cache = decoder.new_cache(dir.text.max_position_embeddings, KvKind::default())?;
+        tracing::info!(
+            name = report.name,
+            parameters = report.total.parameters,
+            bytes = report.total.bytes,
+            isa = Isa::active().name(),
+            "model loaded"
+        );
         let parts = Parts {
             name: dir.name,
             processor,

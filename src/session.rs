@@ -122,6 +122,7 @@ impl Session {
         let logits = self.model.decoder().prefill(new_embeddings, &mut self.cache, Wanted::Last)?;
         self.token_ids.extend_from_slice(&ids[num_cached_tokens..]);
         timings.prefill = start.elapsed();
+        tracing::debug!(prompt_tokens = ids.len(), cached_tokens = num_cached_tokens, "prompt in the cache");
         let response = Response {
             text: String::new(),
             finish_reason: FinishReason::Length,
