@@ -54,7 +54,7 @@ impl Attention {
     pub(crate) fn load(loader: &Loader<'_>, name: &str, reuses_kv: bool) -> Result<Self> {
         let TextConfig { hidden_size, head_dim, rms_norm_eps, .. } = *loader.config;
         let (q_dim, kv_dim) = (loader.config.q_dim(), loader.config.kv_dim());
-        let weights = loader.weights.pp(&format!("{name}.attention"));
+        let weights = loader.weights.pp(format!("{name}.attention"));
         let head_norm = |name: &str| RmsNorm::load(&weights.pp(name), head_dim, rms_norm_eps);
         let (projection, query_norm, key_norm) = if reuses_kv {
             let first = loader.linear(&format!("{name}.attention.q_transform"), hidden_size, q_dim)?;

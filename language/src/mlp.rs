@@ -27,7 +27,7 @@ impl Mlp {
             loader.linear(&format!("{name}.{module}"), in_features, out_features)
         };
         Ok(Self {
-            norm: RmsNorm::load(&loader.weights.pp(&format!("{name}.norm")), hidden_size, loader.config.rms_norm_eps)?,
+            norm: RmsNorm::load(&loader.weights.pp(format!("{name}.norm")), hidden_size, loader.config.rms_norm_eps)?,
             gate_proj: linear("hidden_transform.linear_0", hidden_size, intermediate_size)?,
             up_proj: linear("hidden_transform.linear_1", hidden_size, intermediate_size)?,
             down_proj: linear("output_transform", intermediate_size, hidden_size)?,

@@ -155,7 +155,28 @@ mod tests {
             tokenizer.bytes(b"assistant\n"),
         ];
         assert_eq!(layout.token_ids(), expected.concat());
-        assert_eq!(layout.image_ranges(), [8..152]);
+        assert_eq!(layout.image_ranges().to_vec(), vec![Range { start: 8, end: 152 }]);
+    }
+
+    #[test]
+    fn the_bundled_tokenizer_lays_a_caption_out_as_the_model_was_trained() {
+        let json = include_bytes!("../../assets/nano/tokenizer.json");
+        let tokenizer = Tokenizer::from_bytes(json).unwrap();
+        tokenizer.check_vocab_size(1024).unwrap();
+        let template = ChatTemplate::new(include_str!("../../assets/nano/chat_template.jinja").into()).unwrap();
+        let picture = PromptPart::Image { num_views: 1, tokens_per_view: 9 };
+        let question = "Describe the picture.";
+        let messages = [Message { role: Role::User, parts: vec![picture, PromptPart::Text(question.into())] }];
+        let layout = PromptLayout::new(&messages, true, &template, &tokenizer, &IDS).unwrap();
+        let encode = |text| tokenizer.encode(text, Markup::Plain).unwrap();
+        let views = [vec![4], vec![6; 9], vec![5]].concat();
+        let expected =
+            [vec![1, 2], encode("user\n"), views, encode(question), vec![3, 2], encode("assistant\n")].concat();
+        assert_eq!(layout.token_ids(), expected);
+        for text in [question, "There is a red bird. 🐦\n\0", "naïve <turn_end> <image>"] {
+            assert_eq!(tokenizer.decode(&encode(text)).unwrap(), text);
+            assert!(encode(text).iter().all(|&id| id > 6), "no special token in a user's text");
+        }
     }
 
     #[test]
