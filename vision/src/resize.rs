@@ -9,6 +9,9 @@ use image::RgbImage;
 
 use crate::preprocessor_config::Aspect;
 
+/// 100 MB of RGB.
+const MAX_PIXELS_BETWEEN_PASSES: u64 = 1 << 25;
+
 /// `picture` at `width` x `height`. With [`Aspect::Pad`] it keeps its proportions, centred on `background`.
 ///
 /// `resample`: PIL's number, checked by the configuration (1 Lanczos, 2 bilinear, 3 bicubic).
@@ -41,6 +44,19 @@ fn fitted_size(size: (u32, u32), frame: (u32, u32)) -> (u32, u32) {
 }
 
 fn stretch(picture: &RgbImage, width: u32, height: u32, resample: u32) -> RgbImage {
+    let (source_width, source_height) = picture.dimensions();
+    // PIL resamples across, then down, with 8 bits between the passes; so do we, for equal results. Only a line of
+    // pixels millions high would become huge in between.
+    let between = u64::from(width) * u64::from(source_height);
+    if width <= source_width || between <= MAX_PIXELS_BETWEEN_PASSES {
+        pass(&pass(picture, width, source_height, resample), width, height, resample)
+    } else {
+        pass(&pass(picture, source_width, height, resample), width, height, resample)
+    }
+}
+
+/// Resamples along one axis, the other side being that of `picture` already.
+fn pass(picture: &RgbImage, width: u32, height: u32, resample: u32) -> RgbImage {
     let filter = match resample {
         1 => FilterType::Lanczos3,
         2 => FilterType::Bilinear,
@@ -48,9 +64,8 @@ fn stretch(picture: &RgbImage, width: u32, height: u32, resample: u32) -> RgbIma
     };
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     let mut resized = RgbImage::new(width, height);
-    let (source_width, source_height) = picture.dimensions();
     // Typed pictures: `Resizer::resize` would bring the code of every other pixel type with it (minutes of compiling).
-    let source = TypedImageRef::<U8x3>::from_buffer(source_width, source_height, picture.as_raw())
+    let source = TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture.as_raw())
         .expect("an RGB picture has three bytes a pixel");
     let mut target =
         TypedImage::<U8x3>::from_buffer(width, height, &mut resized).expect("an RGB picture has three bytes a pixel");
@@ -82,7 +97,8 @@ mod tests {
 
     #[test]
     fn every_source_size_can_be_stretched() {
-        for size in [(1, 1), (1, 3000), (3000, 1), (7, 5), (225, 223)] {
+        // The last two would take gigabytes if their passes were in the wrong order.
+        for size in [(1, 1), (1, 3000), (3000, 1), (7, 5), (225, 223), (1, 50_000_000), (50_000_000, 1)] {
             let picture = RgbImage::from_pixel(size.0, size.1, image::Rgb([9, 99, 199]));
             let resized = resize(&picture, 28, 28, 3, Aspect::Stretch, [0; 3]);
             assert!(resized.pixels().all(|pixel| pixel.0 == [9, 99, 199]), "from {size:?}");

@@ -94,7 +94,8 @@ impl RandomWeights {
     fn open(&self) -> (tempfile::TempDir, Weights) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
-        safetensors::serialize_to_file(self.tensors.iter().map(|(name, tensor)| (name, tensor)), None, &path).unwrap();
+        safetensors::serialize_to_file(self.tensors.iter().map(|(name, tensor)| (name, tensor.clone())), None, &path)
+            .unwrap();
         let part = QuantizedPart { prefix: String::new(), bits: 2, group_size: None };
         let quantization = QuantizationConfig {
             quant_method: "ocelli".to_owned(),

@@ -1,8 +1,5 @@
 //! Views of pictures against Pillow and against their definition.
 
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, Rgb, RgbImage};
 use ndarray::{Axis, Slice};
 use ocelli_vision::{Aspect, ErrorKind, ImageProcessor, Mode, Picture, PreprocessorConfig, ViewKind, VisionConfig};
@@ -170,40 +167,43 @@ fn modes_are_read_and_written_by_name() {
     assert!("fast".parse::<Mode>().unwrap_err().contains("rapid, balanced or high"));
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-    /// Put side by side, the tiles are the picture resized to rows x columns views.
-    #[test]
-    fn tiles_cover_the_picture(rows in 1..4usize, columns in 2..4usize, width in 1..80u32, height in 1..80u32) {
-        let size = 16;
-        let picture = picture(width, height, |x, y| [(x * 3) as u8, (y * 3) as u8, (x + y) as u8]);
-        let mut tiled = config(1);
-        let mode = tiled.modes.get_mut(&Mode::High).unwrap();
-        (mode.size, mode.grid) = (size, [rows, columns]);
-        let tiles = ImageProcessor::new(tiled).unwrap().views(&picture, Mode::High).unwrap();
-        prop_assert_eq!(tiles.kinds.len(), 1 + rows * columns);
-
-        let (width, height) = ((columns * size) as u32, (rows * size) as u32);
-        let large = resized(picture.as_rgb8(), width, height);
-        for (index, kind) in tiles.kinds.iter().enumerate().skip(1) {
-            let ViewKind::Tile { row, column } = *kind else { panic!("{kind:?}") };
-            let tile = tiles.pixel_values.index_axis(Axis(0), index);
-            for (y, x, channel) in (0..size).flat_map(|y| (0..size).flat_map(move |x| (0..3).map(move |c| (y, x, c)))) {
-                let expected = large.get_pixel((column * size + x) as u32, (row * size + y) as u32).0[channel];
-                let found = (tile[[channel, y, x]] * 0.5 + 0.5) * 255.0;
-                prop_assert!((found - f32::from(expected)).abs() < 0.01, "tile {:?} at ({}, {})", kind, y, x);
-            }
-        }
-        let overview = tiles.pixel_values.slice_axis(Axis(0), Slice::from(..1));
-        prop_assert_eq!(overview, one_view(size).views(&picture, Mode::Rapid).unwrap().pixel_values);
+#[test]
+fn tiles_of_a_grid_that_is_not_square_are_in_reading_order() {
+    let mut config = config(14);
+    config.modes.get_mut(&Mode::High).unwrap().grid = [2, 3];
+    let blocks = picture(96, 96, |x, y| [(x / 32 * 20 + y / 48 * 100) as u8, 0, 0]);
+    let views = ImageProcessor::new(config).unwrap().views(&blocks, Mode::High).unwrap();
+    for (index, kind) in views.kinds.iter().enumerate().skip(1) {
+        let &ViewKind::Tile { row, column } = kind else { panic!("{kind:?}") };
+        assert_eq!(index, 1 + row * 3 + column);
+        let red = ((views.pixel_values[[index, 0, 24, 24]] * 0.5 + 0.5) * 255.0).round();
+        assert_eq!(red, (column * 20 + row * 100) as f32, "{kind:?}");
     }
 }
 
-fn resized(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
-    let mut resized = RgbImage::new(width, height);
-    let source = TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture.as_raw()).unwrap();
-    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut resized).unwrap();
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    Resizer::new().resize_typed(&source, &mut target, &options).unwrap();
-    resized
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Put side by side, the tiles are the picture as one large view; the overview is the picture as one small view.
+    #[test]
+    fn tiles_cover_the_picture(tiles in 2..5usize, width in 1..80u32, height in 1..80u32) {
+        let size = 16;
+        let picture = picture(width, height, |x, y| [(x * 3) as u8, (y * 3) as u8, (x * y) as u8]);
+        let mut tiled = config(1);
+        let mode = tiled.modes.get_mut(&Mode::High).unwrap();
+        (mode.size, mode.grid) = (size, [tiles, tiles]);
+        let views = ImageProcessor::new(tiled).unwrap().views(&picture, Mode::High).unwrap();
+        prop_assert_eq!(views.kinds.len(), 1 + tiles * tiles);
+
+        let large = one_view(tiles * size).views(&picture, Mode::Rapid).unwrap().pixel_values;
+        for (index, kind) in views.kinds.iter().enumerate().skip(1) {
+            let ViewKind::Tile { row, column } = *kind else { panic!("{kind:?}") };
+            let part = large
+                .slice_axis(Axis(2), Slice::from(row * size..(row + 1) * size))
+                .slice_axis(Axis(3), Slice::from(column * size..(column + 1) * size))
+                .to_owned();
+            prop_assert_eq!(views.pixel_values.slice_axis(Axis(0), Slice::from(index..index + 1)), part, "{:?}", kind);
+        }
+        let overview = views.pixel_values.slice_axis(Axis(0), Slice::from(..1));
+        prop_assert_eq!(overview, one_view(size).views(&picture, Mode::Rapid).unwrap().pixel_values);
+    }
 }
