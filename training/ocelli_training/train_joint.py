@@ -74,11 +74,13 @@ def make_batch(rng: np.random.Generator, *, library: Library, chat: Chat, patch_
             labels.append(torch.from_numpy(patch_labels(view, side // patch_size)).long())
             targets.append(torch.from_numpy(features(view, pooled, nouns)))
         sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng, 4)))
-    more = {"pixels": torch.stack(images), "labels": torch.stack(labels), "pooled": torch.stack(targets)}
+    more = {"pixels": torch.stack(images), "patch_labels": torch.stack(labels), "pooled": torch.stack(targets)}
     return {**collate(sequences), **more, "mode": mode}
 
 
-def joint_losses(model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int) -> dict[str, Tensor]:
+def joint_losses(
+    model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, with_text: bool = True
+) -> dict[str, Tensor]:
     mode = batch["mode"]
     pooled, count = POOLED[mode], len(batch["ids"])
     if mode == "high":  # five views: the encoder only reads here
@@ -91,6 +93,8 @@ def joint_losses(model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: 
         out, patches = vision_losses(model, heads, batch, nouns, frozen_layers)
     tokens = model.adapter.pool(patches, pooled)
     out["pooled"], out["pooled_noun"] = symbol_loss(tokens, batch["pooled"], book, nouns)
+    if not with_text:
+        return out
     tokens = tokens + model.adapter.positions(pooled)
     out["text"], out["right"] = language_loss(model, batch, tokens.reshape(count, -1, tokens.shape[-1]))
     return out
@@ -105,6 +109,7 @@ def main() -> None:
     parser.add_argument("--language", type=Path, help="checkpoint for the decoder and the token positions")
     parser.add_argument("--init", type=Path, help="checkpoint for everything")
     parser.add_argument("--quantize", action="store_true", help="quantization-aware (2/4/8 bits), AdamW, EMA")
+    parser.add_argument("--vision-only", action="store_true", help="without the language loss: encoder and adapter at all sizes")
     parser.add_argument("--nouns", type=int, default=60)
     parser.add_argument("--shares", default="rapid=0.45,balanced=0.45,high=0.1", help="of steps")
     parser.add_argument("--minutes", type=float, default=30)
@@ -137,7 +142,8 @@ def main() -> None:
         quantize_activations(model.adapter, True)
         model.decoder.quantize_kv = True
     # The report's recipe for 2 bits: AdamW without weight decay, an average of the weights.
-    optimizer = Optimizer([model, heads], None if args.quantize else args.matrix_lr, args.lr)
+    trained = [model.vision, model.adapter, heads] if args.vision_only else [model, heads]
+    optimizer = Optimizer(trained, None if args.quantize else args.matrix_lr, args.lr)
     step, elapsed = 0, 0.0
     if state:
         model.load_state_dict(state["raw"])
@@ -157,8 +163,8 @@ def main() -> None:
     started, saved, shown = time.monotonic() - elapsed * 60, time.monotonic(), {}
     while (minutes := (time.monotonic() - started) / 60) < args.minutes:
         batch = next(batches)
-        out = joint_losses(model, heads, batch, book, args.nouns)
-        loss = out["text"] + args.vision_weight * sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS)
+        out = joint_losses(model, heads, batch, book, args.nouns, not args.vision_only)
+        loss = out.get("text", 0.0) + args.vision_weight * sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS)
         loss.backward()
         optimizer.step(schedule(minutes / args.minutes, floor=0.03))
         step += 1

@@ -79,6 +79,22 @@ def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor) -> tuple[Ten
     return F.cross_entropy(logits, labels), (logits.detach().argmax(-1) == labels).float().mean()
 
 
+@torch.no_grad()
+def ground(model: Ocelli, chat: Chat, book: Tensor, library: Library) -> None:
+    """Lexical grounding: the embedding of each word of a noun leans towards the code that image tokens have for that noun.
+
+    Embedding and head are tied, so that to name what a token shows becomes to copy it.
+    """
+    codes: dict[int, list[Tensor]] = {}
+    for i, (noun, plural) in enumerate(zip(library.nouns, library.plurals, strict=True)):
+        for word in {*noun.split(), *plural.split()} - {"of"}:
+            for token in chat.encode(" " + word):
+                codes.setdefault(token, []).append(book[i])
+    weight = model.decoder.embedding.weight
+    for token, rows in codes.items():
+        weight[token] = 0.5 * weight[token] + weight[token].norm() * F.normalize(torch.stack(rows).sum(0), dim=0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sprites", required=True)
@@ -91,6 +107,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--matrix-lr", type=float, default=0.012)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--ground", action="store_true", help="lexical grounding of the embedding, before the first step")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -110,6 +127,8 @@ def main() -> None:
         step, elapsed = state["step"], state["minutes"]
     elif args.init:
         load_weights(model, args.init, prefixes=("decoder.", "adapter.position_embedding"))
+    if args.ground and not state:
+        ground(model, chat, book, library)
     shares = {k: float(v) for k, v in (item.split("=") for item in args.shares.split(","))}
     make = partial(make_batch, library=library, chat=chat, book=book.numpy(), tokens=args.tokens, shares=shares)
     batches = loader(make, None, seed=5000 + step, workers=1)

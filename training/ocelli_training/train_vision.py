@@ -51,7 +51,7 @@ def make_sample(rng: np.random.Generator, *, library: Library, side: int, patch_
         scene = sample_scene(rng, library, ("ordinary", "small", "crowded")[int(np.searchsorted([0.6, 0.8], draw))], augment=True)
         grids = {"pooled": 12}
     nouns = len(library.nouns)
-    sample = {"pixels": pixels(render(scene, side)), "labels": torch.from_numpy(patch_labels(scene, side // patch_size)).long()}
+    sample = {"pixels": pixels(render(scene, side)), "patch_labels": torch.from_numpy(patch_labels(scene, side // patch_size)).long()}
     for name, grid in grids.items():
         sample[name] = torch.from_numpy(features(scene, grid, nouns))
     return sample
@@ -73,7 +73,7 @@ def symbol_loss(tokens: Tensor, target: Tensor, book: Tensor, nouns: int) -> tup
 def vision_losses(model: Ocelli, heads: Heads, batch: dict, nouns: int, frozen_layers: int = 0) -> tuple[dict[str, Tensor], Tensor]:
     """The noun under each patch, and the registers against the caption's words; also the features `[V, gh, gw, hidden_size]`."""
     patches, registers = model.vision(batch["pixels"], frozen_layers)
-    labels = batch["labels"].flatten()
+    labels = batch["patch_labels"].flatten()
     labels = torch.where(labels == -1, nouns, labels)
     weight = torch.ones(nouns + 1)
     weight[nouns] = 0.1
