@@ -70,13 +70,16 @@ pub(crate) fn decode(bytes: &[u8], name: &str, limits: &Limits) -> Result<Decode
     Ok(Decoded { image: upright.into_rgb8(), orientation, format })
 }
 
-/// An error when there is no pixel or too many.
+/// An error when there is no pixel, too many, or too many in a line.
 pub(crate) fn check_size(width: u32, height: u32, name: &str, limits: &Limits) -> Result<()> {
     if width == 0 || height == 0 {
         return Err(Error::Empty { name: name.to_owned(), width, height });
     }
     if u64::from(width) * u64::from(height) > limits.max_pixels {
         return Err(Error::TooManyPixels { name: name.to_owned(), width, height, max_pixels: limits.max_pixels });
+    }
+    if width.max(height) > limits.max_side {
+        return Err(Error::TooLong { name: name.to_owned(), width, height, max_side: limits.max_side });
     }
     Ok(())
 }

@@ -138,6 +138,21 @@ pub enum Error {
         /// The limit.
         max_pixels: u64,
     },
+    /// A side is longer than the limit allows; nothing was decoded.
+    #[error(
+        "{name} has {width} x {height} pixels, the longest side allowed is {max_side} pixels: cut it or raise the limit \
+         (Limits::max_side)"
+    )]
+    TooLong {
+        /// The file or stream.
+        name: String,
+        /// Declared width in pixels.
+        width: u32,
+        /// Declared height in pixels.
+        height: u32,
+        /// The limit.
+        max_side: u32,
+    },
     /// More bytes than the limit allows; nothing was decoded.
     #[error("{name} has {}, the limit is {max_bytes} bytes (Limits::max_bytes)", at_least(*num_bytes))]
     TooManyBytes {
@@ -221,7 +236,10 @@ impl Error {
             Self::UnsupportedFormat { .. } | Self::UnsupportedVariant { .. } => ErrorKind::Unsupported,
             Self::Truncated { .. } => ErrorKind::Truncated,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
-            Self::TooManyPixels { .. } | Self::TooManyBytes { .. } | Self::TooMuchMemory { .. } => ErrorKind::TooLarge,
+            Self::TooManyPixels { .. }
+            | Self::TooLong { .. }
+            | Self::TooManyBytes { .. }
+            | Self::TooMuchMemory { .. } => ErrorKind::TooLarge,
             Self::Empty { .. } => ErrorKind::Empty,
             Self::Config { .. } | Self::NoSuchMode { .. } => ErrorKind::Config,
             Self::Shape { .. } => ErrorKind::Shape,

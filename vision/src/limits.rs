@@ -9,6 +9,8 @@
 pub struct Limits {
     /// Most pixels, width x height. Default: 100 million.
     pub max_pixels: u64,
+    /// Longest side in pixels. Default: 65535, the longest that JPEG has (resampling tables grow with the side).
+    pub max_side: u32,
     /// Most bytes of the encoded file. Default: 400 MB (100 million pixels of uncompressed RGBA).
     pub max_bytes: u64,
     /// Most bytes of the decoded samples. Default: 600 MB (100 million pixels of 16-bit RGB).
@@ -17,7 +19,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_pixels: 100_000_000, max_bytes: 400_000_000, max_decoded_bytes: 600_000_000 }
+        Self { max_pixels: 100_000_000, max_side: 65_535, max_bytes: 400_000_000, max_decoded_bytes: 600_000_000 }
     }
 }
 

@@ -167,6 +167,7 @@ fn a_small_file_that_declares_a_huge_picture_is_refused_at_once() {
         ("PNG 60000", png_header(60_000, 60_000)),
         ("PNG 2^31 - 1", png_header(i32::MAX as u32, i32::MAX as u32)),
         ("PNG line", png_header(i32::MAX as u32, 1)),
+        ("PNG line of the most pixels", png_header(1, 100_000_000)),
         ("GIF", gif_header(65_535, 65_535)),
         ("BMP", bmp_header(60_000, 60_000)),
         ("BMP from the top", bmp_header(60_000, -60_000)),
@@ -177,7 +178,6 @@ fn a_small_file_that_declares_a_huge_picture_is_refused_at_once() {
         let start = Instant::now();
         let error = read(&bytes).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge, "{name}: {error}");
-        assert!(matches!(error, Error::TooManyPixels { max_pixels: 100_000_000, .. }), "{name}: {error:?}");
         assert!(start.elapsed().as_millis() < 500, "{name}: {:?}", start.elapsed());
     }
     // A WebP header without data is damaged or too large: either way nothing is reserved.
@@ -226,6 +226,10 @@ fn limits_can_be_set() {
     assert!(matches!(error, Error::TooManyPixels { width: 61, height: 47, .. }), "{error:?}");
     let error = read(Limits::default().with_max_bytes(100)).unwrap_err();
     assert!(matches!(error, Error::TooManyBytes { max_bytes: 100, .. }), "{error:?}");
+    let mut limits = Limits::default();
+    limits.max_side = 60;
+    let error = read(limits).unwrap_err();
+    assert!(matches!(error, Error::TooLong { width: 61, height: 47, max_side: 60, .. }), "{error:?}");
     let mut limits = Limits::default();
     limits.max_decoded_bytes = 61 * 47 * 3 - 1;
     let error = read(limits).unwrap_err();
