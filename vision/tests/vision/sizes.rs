@@ -1,37 +1,20 @@
 //! The real sizes with random weights: ViTDet-L and ViT-g load, run and have the parameters that the report says.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ndarray::Array4;
 use ocelli_nn::{QuantizationConfig, QuantizedPart, Weights};
 use ocelli_vision::{Encoder, VisionConfig};
-use safetensors::{Dtype, View};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 
 /// A tensor whose bytes repeat those of others of the same shape: a billion weights in little memory.
 #[derive(Clone)]
 struct Tensor {
     dtype: Dtype,
     shape: Vec<usize>,
-    bytes: std::sync::Arc<Vec<u8>>,
-}
-
-impl View for Tensor {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        self.bytes.len()
-    }
+    bytes: Arc<Vec<u8>>,
 }
 
 /// Writes random 2-bit weights.
@@ -45,7 +28,7 @@ struct RandomWeights {
 impl RandomWeights {
     fn float(&mut self, name: &str, shape: &[usize], value: f32) {
         let num_values: usize = shape.iter().product();
-        let bytes = std::sync::Arc::new(value.to_le_bytes().repeat(num_values));
+        let bytes = Arc::new(value.to_le_bytes().repeat(num_values));
         self.num_parameters += num_values;
         self.tensors.insert(name.to_owned(), Tensor { dtype: Dtype::F32, shape: shape.to_vec(), bytes });
     }
@@ -94,8 +77,11 @@ impl RandomWeights {
     fn open(&self) -> (tempfile::TempDir, Weights) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
-        safetensors::serialize_to_file(self.tensors.iter().map(|(name, tensor)| (name, tensor.clone())), None, &path)
-            .unwrap();
+        let views = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name, TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).unwrap()));
+        safetensors::serialize_to_file(views, None, &path).unwrap();
         let part = QuantizedPart { prefix: String::new(), bits: 2, group_size: None };
         let quantization = QuantizationConfig {
             quant_method: "ocelli".to_owned(),
