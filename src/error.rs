@@ -229,3 +229,30 @@ impl From<ocelli_language::Error> for Error {
         Cause::from(error).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn the_place_comes_before_the_message_and_the_cause_stays_within_reach() {
+        let inner = ocelli_vision::Picture::from_bytes(b"").unwrap_err();
+        let message = inner.to_string();
+        let error = Error::from(inner).at("the first picture");
+        assert_eq!(error.to_string(), format!("the first picture: {message}"));
+        assert_eq!(error.kind(), ErrorKind::NotAPicture);
+        let source = error.source().and_then(|source| source.downcast_ref::<ocelli_vision::Error>());
+        assert_eq!(source.map(ocelli_vision::Error::kind), Some(ocelli_vision::ErrorKind::NotAPicture));
+    }
+
+    #[test]
+    fn kinds_are_written_as_those_of_the_crates_below() {
+        for kind in
+            [ocelli_vision::ErrorKind::TooLarge, ocelli_vision::ErrorKind::NotAPicture, ocelli_vision::ErrorKind::Io]
+        {
+            assert_eq!(vision_kind(kind).to_string(), kind.as_str());
+        }
+    }
+}

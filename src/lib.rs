@@ -51,3 +51,8 @@ pub use prompt::{Prompt, PromptItem};
 pub use response::{Response, Timings};
 pub use session::{ResponseStream, Session};
 pub use trace::trace;
+
+/// Compiles the example of README.md.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

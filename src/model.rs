@@ -14,7 +14,7 @@ use ocelli_nn::Isa;
 use ocelli_vision::{Encoder, Features, ImageProcessor, Mode, Picture, Views};
 
 use crate::bundled;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::inspect::{ModelReport, PictureReport};
 use crate::model_dir::ModelDir;
 use crate::options::{CaptionOptions, SessionOptions};
@@ -99,8 +99,12 @@ impl Model {
     /// Names the file, and the field or tensor, that is missing, broken or does not fit the others.
     pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        let in_folder = |error: crate::Error| error.at(format_args!("model directory {}", folder.display()));
-        Self::from_dir(ModelDir::open(folder)?).map_err(in_folder)
+        // Errors of the weights name their file already.
+        let place = |error: Error| match error.kind() {
+            ErrorKind::Weights => error,
+            _ => error.at(format_args!("model directory {}", folder.display())),
+        };
+        Self::from_dir(ModelDir::open(folder)?).map_err(place)
     }
 
     fn from_dir(dir: ModelDir) -> Result<Self> {
@@ -217,7 +221,7 @@ impl Model {
     /// [`ErrorKind::Options`](crate::ErrorKind::Options) when an option is out of range.
     pub fn session_with(&self, options: SessionOptions) -> Result<Session> {
         if options.generation.max_new_tokens == Some(0) {
-            return Err(crate::Error::options("max_new_tokens", 0, "1 or more"));
+            return Err(Error::options("max_new_tokens", 0, "1 or more"));
         }
         options.generation.sampling(&self.parts.generation.sampling).check()?;
         Ok(Session::new(self.clone(), options))

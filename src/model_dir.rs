@@ -215,3 +215,53 @@ impl ModelDir {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A struct of the kind in which serde loses the key: flattened, under a tag.
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "kind")]
+    enum Shape {
+        #[serde(rename = "box")]
+        Box {
+            #[serde(flatten)]
+            _size: Size,
+        },
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Size {
+        #[serde(rename = "width")]
+        _width: usize,
+        #[serde(rename = "height")]
+        _height: usize,
+    }
+
+    fn message(part: Value) -> String {
+        let files = Files::Folder(Path::new("model"));
+        let config = json!({ "shape": part });
+        files.section::<Shape>(CONFIG, &config, Some("shape")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_key_of_a_wrong_value_is_named_even_where_serde_loses_it() {
+        let found = message(json!({"kind": "box", "width": 3, "height": "tall"}));
+        assert!(found.starts_with("`shape.height` in model/config.json is \"tall\", expected"), "{found}");
+        let found = message(json!({"kind": "ball", "width": 3, "height": 4}));
+        assert!(found.starts_with("`shape.kind` in model/config.json is \"ball\", expected"), "{found}");
+    }
+
+    #[test]
+    fn a_missing_key_is_named() {
+        let found = message(json!({"kind": "box", "width": 3}));
+        assert!(found.contains("`shape` in model/config.json") && found.contains("missing field `height`"), "{found}");
+        let config = json!({});
+        let found = Files::Folder(Path::new("model")).section::<Shape>(CONFIG, &config, Some("shape")).unwrap_err();
+        assert!(found.to_string().starts_with("`shape` in model/config.json is missing"), "{found}");
+    }
+}

@@ -98,3 +98,25 @@ impl From<String> for Prompt {
         Self::new().with(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_macro_takes_texts_and_pictures_in_any_order() {
+        let picture = Picture::from_dynamic_image(image::DynamicImage::new_rgb8(2, 1)).unwrap();
+        let prompt = crate::prompt!["first", &picture, String::from("second"), picture];
+        let kinds: Vec<&str> = prompt
+            .items()
+            .iter()
+            .map(|item| match item {
+                PromptItem::Text(text) => text.as_str(),
+                PromptItem::Picture(_) => "(picture)",
+                PromptItem::Encoded(_) => "(encoded)",
+            })
+            .collect();
+        assert_eq!(kinds, ["first", "(picture)", "second", "(picture)"]);
+        assert!(crate::prompt![].items().is_empty());
+    }
+}

@@ -66,7 +66,7 @@ pub struct CommonArgs {
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// 0 takes the likeliest token always; higher is more varied [default: the model's]
-    #[arg(long, visible_alias = "temp", global = true, value_name = "T", value_parser = temperature)]
+    #[arg(long, visible_alias = "temp", global = true, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
     pub temperature: Option<f32>,
     /// Print results and errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]

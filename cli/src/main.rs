@@ -44,7 +44,11 @@ fn main() -> ExitCode {
         // Whoever reads the results has had enough of them.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            console.error(&format_args!("{error:#}"));
+            match error.downcast_ref::<ocelli::Error>() {
+                // Its message holds those of its causes.
+                Some(error) => console.error(error),
+                None => console.error(&format_args!("{error:#}")),
+            }
             ExitCode::FAILURE
         }
     }

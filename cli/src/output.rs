@@ -233,3 +233,29 @@ pub fn picture_text(path: &Path, report: &PictureReport) -> String {
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_has_the_path_the_kind_and_the_message() {
+        let record = FailureRecord::new(Path::new("a.png"), "io", &"cannot read a.png");
+        let mut json = Vec::new();
+        write_json(&mut json, &record).unwrap();
+        let expected = r#"{
+  "path": "a.png",
+  "error": {
+    "kind": "io",
+    "message": "cannot read a.png"
+  }
+}
+"#;
+        assert_eq!(String::from_utf8(json).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_line_names_the_picture() {
+        assert_eq!(caption_line(Path::new("b/a.png"), "A cat."), "b/a.png: A cat.");
+    }
+}

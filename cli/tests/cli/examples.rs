@@ -12,7 +12,7 @@ fn examples() -> Vec<PathBuf> {
     let mut paths: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| PathBuf::from("assets/examples").join(entry.unwrap().file_name()))
-        .filter(|path| path.extension().is_some_and(|extension| extension != "md"))
+        .filter(|path| path.extension().is_some_and(|extension| extension != "json" && extension != "md"))
         .collect();
     paths.sort();
     assert!(paths.len() >= 12, "{paths:?}");

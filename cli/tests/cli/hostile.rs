@@ -103,7 +103,7 @@ fn a_configuration_that_disagrees_with_the_weights_is_refused() {
     model.set("config.json", "/vision_config/num_hidden_layers", 3.into());
     model_refused(&model, "missing-layer");
     let model = TinyModel::new();
-    model.set("config.json", "/quantization_config/parts/1/bits", 4.into());
+    model.set("config.json", "/quantization_config/parts/2/bits", 4.into());
     model_refused(&model, "bits");
     let model = TinyModel::new();
     model.set("config.json", "/vision_config/patch_size", "28".into());
