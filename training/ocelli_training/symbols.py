@@ -35,8 +35,8 @@ class Noise:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.place = 0.02 * rng.random()
-        self.strength = (0.35 + 0.3 * rng.random(), 1.1)
-        self.token = 0.12 * rng.random()
+        self.strength = (0.5 + 0.3 * rng.random(), 1.1)
+        self.token = 0.05 * rng.random()
         self.confusion = 0.15
         self.rng = rng
 

@@ -32,7 +32,7 @@ from .train_language import KINDS, POOLED, language_loss, mode_of, turns_of, vie
 from .train_vision import WEIGHTS, Heads, symbol_loss, vision_losses
 
 SIDE = {"rapid": 224, "balanced": 672, "high": 672}
-BATCH = {"rapid": 20, "balanced": 3, "high": 1}
+BATCH = {"rapid": 20, "balanced": 4, "high": 1}
 
 
 def letterboxed(rng: np.random.Generator, library: Library, kind: str) -> tuple[Scene, tuple[float, float, float, float]]:

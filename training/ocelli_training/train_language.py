@@ -53,15 +53,20 @@ def mode_of(rng: np.random.Generator, shares: dict[str, float]) -> str:
     return names[int(rng.choice(len(names), p=[shares[n] / total for n in names]))]
 
 
-def make_batch(rng: np.random.Generator, *, library: Library, chat: Chat, book: np.ndarray, tokens: int, shares: dict) -> dict:
+def make_batch(
+    rng: np.random.Generator, *, library: Library, chat: Chat, book: np.ndarray, tokens: int, shares: dict, max_objects: list[int]
+) -> dict:
     """A batch of one mode with about `tokens` tokens."""
     mode = mode_of(rng, shares)
+    most = max_objects[int(rng.integers(len(max_objects)))]
     pooled = POOLED[mode]
     sequences, images = [], []
     budget = tokens
     while budget > 0:
         kinds, weights = KINDS[mode]
-        scene = sample_scene(rng, library, kinds[int(rng.choice(len(kinds), p=weights))])
+        kind = kinds[int(rng.choice(len(kinds), p=weights))]
+        while len((scene := sample_scene(rng, library, kind)).objects) > most:
+            pass
         views = views_of(scene, mode)
         sequence = Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng, 4))
         images.append(np.stack([noisy_tokens(v, pooled, len(library.nouns), book, rng) for v in views]))
@@ -103,6 +108,10 @@ def main() -> None:
     parser.add_argument("--init", type=Path)
     parser.add_argument("--nouns", type=int, default=60)
     parser.add_argument("--tokens", type=int, default=4000, help="tokens a batch")
+    parser.add_argument(
+        "--max-objects", type=int, nargs="+", default=[4],
+        help="each batch takes one of these; begin with 1 alone: to name what is there comes before order and number",
+    )
     parser.add_argument("--shares", default="rapid=0.6,balanced=0.37,high=0.03")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--matrix-lr", type=float, default=0.012)
@@ -130,7 +139,7 @@ def main() -> None:
     if args.ground and not state:
         ground(model, chat, book, library)
     shares = {k: float(v) for k, v in (item.split("=") for item in args.shares.split(","))}
-    make = partial(make_batch, library=library, chat=chat, book=book.numpy(), tokens=args.tokens, shares=shares)
+    make = partial(make_batch, library=library, chat=chat, book=book.numpy(), tokens=args.tokens, shares=shares, max_objects=args.max_objects)
     batches = loader(make, None, seed=5000 + step, workers=1)
     started, saved, shown = time.monotonic() - elapsed * 60, time.monotonic(), {}
     while (minutes := (time.monotonic() - started) / 60) < args.minutes:
