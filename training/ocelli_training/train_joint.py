@@ -29,6 +29,7 @@ from .quant import quantize_activations
 from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .symbols import codebook, features
 from .train_language import KINDS, POOLED, language_loss, mode_of, turns_of, views_of
+from .train_language import make_batch as symbolic_batch
 from .train_vision import WEIGHTS, Heads, symbol_loss, vision_losses
 
 SIDE = {"rapid": 224, "balanced": 672, "high": 672}
@@ -56,8 +57,15 @@ def padded(image: np.ndarray, band: tuple[float, float, float, float]) -> np.nda
     return out
 
 
-def make_batch(rng: np.random.Generator, *, library: Library, chat: Chat, patch_size: int, shares: dict) -> dict:
+def make_batch(
+    rng: np.random.Generator, *, library: Library, chat: Chat, patch_size: int, shares: dict, book: np.ndarray
+) -> dict:
     mode = mode_of(rng, shares)
+    if mode == "symbols":
+        return symbolic_batch(
+            rng, library=library, chat=chat, book=book, tokens=3000, max_objects=[1, 2, 4],
+            shares={"rapid": 0.45, "balanced": 0.45, "high": 0.1},
+        )
     side, pooled, nouns = SIDE[mode], POOLED[mode], len(library.nouns)
     sequences, images, labels, targets = [], [], [], []
     for _ in range(BATCH[mode]):
@@ -83,6 +91,10 @@ def joint_losses(
 ) -> dict[str, Tensor]:
     mode = batch["mode"]
     pooled, count = POOLED[mode], len(batch["ids"])
+    if "images" in batch:  # stage 2 goes on in between: it costs little and keeps the language
+        tokens = batch["images"] + model.adapter.positions(pooled)
+        text, right = language_loss(model, batch, tokens.flatten(1, 2))
+        return {"text": text, "symbols_right": right}
     if mode == "high":  # five views: the encoder only reads here
         with torch.no_grad():
             patches, _ = model.vision(batch["pixels"])
@@ -111,7 +123,7 @@ def main() -> None:
     parser.add_argument("--quantize", action="store_true", help="quantization-aware (2/4/8 bits), AdamW, EMA")
     parser.add_argument("--vision-only", action="store_true", help="without the language loss: encoder and adapter at all sizes")
     parser.add_argument("--nouns", type=int, default=60)
-    parser.add_argument("--shares", default="rapid=0.45,balanced=0.45,high=0.1", help="of steps")
+    parser.add_argument("--shares", default="rapid=0.3,balanced=0.4,high=0.05,symbols=0.25", help="of steps")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--matrix-lr", type=float, default=0.006)
     parser.add_argument("--lr", type=float, default=7e-4)
@@ -158,7 +170,7 @@ def main() -> None:
         save(args.run, model, heads, optimizer, step, minutes, raw=model.state_dict(), parts=parts, average=ema.shadow)
 
     shares = {k: float(v) for k, v in (item.split("=") for item in args.shares.split(","))}
-    make = partial(make_batch, library=library, chat=chat, patch_size=model.config.vision.patch_size, shares=shares)
+    make = partial(make_batch, library=library, chat=chat, patch_size=model.config.vision.patch_size, shares=shares, book=book.numpy())
     batches = loader(make, None, seed=args.seed + step, workers=1)
     started, saved, shown = time.monotonic() - elapsed * 60, time.monotonic(), {}
     while (minutes := (time.monotonic() - started) / 60) < args.minutes:
