@@ -11,7 +11,7 @@ use ocelli_language::{ChatTemplate, GenerationConfig, ImageTokenIds, TextConfig,
 use ocelli_nn::{QuantizationConfig, Weights};
 use ocelli_vision::{PreprocessorConfig, VisionConfig};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{Cause, Error, Result};
 
@@ -100,6 +100,13 @@ impl Files<'_> {
         if value.is_object() { Ok(value) } else { Err(refused("JSON of another kind".to_owned()).into()) }
     }
 
+    /// The part `section` of a JSON file.
+    fn part<'a>(&self, name: &'static str, value: &'a Value, section: &str) -> Result<&'a Value> {
+        let (path, field) = (self.path(name), section.to_owned());
+        let (found, expected) = ("missing".to_owned(), "an object (docs/format.md)".to_owned());
+        value.get(section).ok_or_else(|| Cause::Config { path, field, found, expected }.into())
+    }
+
     /// The part `section` of a JSON file, or all of it, as a `T`.
     fn section<T: DeserializeOwned>(&self, name: &'static str, value: &Value, section: Option<&str>) -> Result<T> {
         let refused = |field: String, found: String, expected: String| {
@@ -107,30 +114,70 @@ impl Files<'_> {
         };
         let part = match section {
             None => value,
-            Some(section) => value.get(section).ok_or_else(|| {
-                refused(section.to_owned(), "missing".to_owned(), "an object (docs/format.md)".to_owned())
-            })?,
+            Some(section) => self.part(name, value, section)?,
         };
         T::deserialize(part).map_err(|error| {
             let place = |key: &str| section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}"));
             match culprit::<T>(part, &error.to_string()) {
-                Some((key, found)) => refused(place(key), shortened(found), format!("something else: {error}")),
+                Some((key, found)) => refused(place(key), shortened(found), expected_by(&error.to_string())),
                 None => refused(section.unwrap_or("(the whole)").to_owned(), "not right".to_owned(), error.to_string()),
             }
         })
     }
 }
 
-/// The key of the object `part` that `message` is about: the one without which another message comes.
+/// The key of the object `part` that `message` is about.
 ///
-/// Serde loses the key inside tagged and flattened structs, so it is found by trial.
+/// Serde loses the key inside tagged and flattened structs, so it is found by trial: it is the one for which another value helps,
+/// or, where none is known (names), the one that the message quotes and without which another message comes.
 fn culprit<'a, T: DeserializeOwned>(part: &'a Value, message: &str) -> Option<(&'a str, &'a Value)> {
     let object = part.as_object()?;
-    object.iter().map(|(key, value)| (key.as_str(), value)).find(|(key, _)| {
-        let mut without = object.clone();
-        without.remove(*key);
-        T::deserialize(&Value::Object(without)).map_or_else(|error| error.to_string() != message, |_| true)
-    })
+    let message_with = |key: &str, value: Option<Value>| {
+        let mut changed = object.clone();
+        match value {
+            Some(value) => changed.insert(key.to_owned(), value),
+            None => changed.remove(key),
+        };
+        T::deserialize(&Value::Object(changed)).err().map(|error| error.to_string())
+    };
+    let probes = [json!(1), json!(0.5), json!(true), json!([]), json!([1, 1]), json!([1, 1, 1])];
+    let helps = |key: &str| {
+        probes.iter().any(|probe| match message_with(key, Some(probe.clone())) {
+            None => true,
+            Some(other) => other != message && !mentions(&other, probe),
+        })
+    };
+    let is_quoted = |key: &str, value: &Value| {
+        mentions(message, value) && message_with(key, None).is_none_or(|other| other != message)
+    };
+    let keys = || object.iter().map(|(key, value)| (key.as_str(), value));
+    keys().find(|(key, _)| helps(key)).or_else(|| keys().find(|(key, value)| is_quoted(key, value)))
+}
+
+/// Whether a message of serde is about `value`, or about something inside it.
+fn mentions(message: &str, value: &Value) -> bool {
+    match value {
+        Value::Null => message.contains("null") || message.contains("unit value"),
+        Value::Bool(_) | Value::Number(_) => message.contains(&format!("`{value}`")),
+        Value::String(text) => message.contains(&value.to_string()) || message.contains(&format!("`{text}`")),
+        Value::Array(items) => {
+            let length = format!("invalid length {}", items.len());
+            message.contains("sequence")
+                || message.contains(&length)
+                || items.iter().any(|item| mentions(message, item))
+        }
+        Value::Object(fields) => message.contains("map") || fields.values().any(|field| mentions(message, field)),
+    }
+}
+
+/// What a message of serde says would be right, in words.
+fn expected_by(message: &str) -> String {
+    match message.rsplit_once("expected ") {
+        Some((_, "usize" | "u32" | "u64")) => "a whole number".to_owned(),
+        Some((_, "f32" | "f64")) => "a number".to_owned(),
+        Some((_, expected)) => expected.to_owned(),
+        None => format!("something else ({message})"),
+    }
 }
 
 /// A JSON value as a message shows it.
@@ -174,7 +221,8 @@ impl ModelDir {
             Some(_) => Some(files.section(CONFIG, &config, Some("quantization_config"))?),
         };
         let place = |error: Error, file: &str| error.at(files.path(file).parent().unwrap_or(Path::new("")).display());
-        let text = TextConfig::from_config_json(&config).map_err(|error| place(error.into(), CONFIG))?;
+        let text = files.part(CONFIG, &config, "text_config")?;
+        let text = TextConfig::from_json(text).map_err(|error| place(error.into(), CONFIG))?;
         image_token_ids.check(text.vocab_size).map_err(|error| place(error.into(), CONFIG))?;
         vision.validate().map_err(|error| place(error.into(), CONFIG))?;
         adapter.validate(vision.hidden_size()).map_err(|error| place(error.into(), CONFIG))?;
@@ -219,7 +267,6 @@ impl ModelDir {
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
-    use serde_json::json;
 
     use super::*;
 
