@@ -44,7 +44,7 @@ for_each_isa! {
 fn check(x: &[f32], weight: &[f32]) -> usize {
     let columns = weight.len().max(1);
     assert!(
-        x.len() % columns == 0 && (!weight.is_empty() || x.is_empty()),
+        x.len().is_multiple_of(columns) && (!weight.is_empty() || x.is_empty()),
         "{} values in rows of {}",
         x.len(),
         weight.len()

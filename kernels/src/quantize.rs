@@ -28,26 +28,37 @@ impl QuantizedActivations {
         let mut codes = vec![0; tokens * padded_columns];
         let mut scales = vec![0.0; tokens * num_groups];
         let mut sums = vec![0; tokens * num_groups];
-        let group_size = shape.group_size().unwrap_or(columns);
-        // At most as many pieces as pay for a thread's start; a decoding step is one piece.
-        let tokens_per_job = PARALLEL_VALUES.div_ceil(columns);
-        let jobs = activations.par_chunks(tokens_per_job * columns);
-        let jobs = jobs.zip(codes.par_chunks_mut(tokens_per_job * padded_columns));
-        let jobs = jobs.zip(scales.par_chunks_mut(tokens_per_job * num_groups));
-        let jobs = jobs.zip(sums.par_chunks_mut(tokens_per_job * num_groups));
-        let quantize = |(((activations, codes), scales), sums): (((&[f32], &mut [i8]), &mut [f32]), &mut [i32])| {
-            let tokens = activations.chunks_exact(columns).zip(codes.chunks_exact_mut(padded_columns));
-            let results = scales.chunks_exact_mut(num_groups).zip(sums.chunks_exact_mut(num_groups));
-            for ((activations, codes), (scales, sums)) in tokens.zip(results) {
-                quantize_groups(isa, activations, group_size, &mut codes[..columns], scales, sums);
-            }
-        };
-        if tokens <= tokens_per_job {
-            quantize((((activations, &mut codes), &mut scales), &mut sums));
+        // A decoding step is one job, which no other thread has to be woken for.
+        let per_job = PARALLEL_VALUES.div_ceil(columns);
+        if tokens <= per_job {
+            quantize_tokens(isa, activations, shape, &mut codes, &mut scales, &mut sums);
         } else {
-            jobs.for_each(quantize);
+            let jobs = activations.par_chunks(per_job * columns).zip(codes.par_chunks_mut(per_job * padded_columns));
+            let jobs =
+                jobs.zip(scales.par_chunks_mut(per_job * num_groups)).zip(sums.par_chunks_mut(per_job * num_groups));
+            jobs.for_each(|(((activations, codes), scales), sums)| {
+                quantize_tokens(isa, activations, shape, codes, scales, sums);
+            });
         }
         QuantizedActivations { codes, scales, sums }
+    }
+}
+
+/// Quantizes some tokens: the lengths are those of [`QuantizedActivations`].
+fn quantize_tokens(
+    isa: Isa,
+    activations: &[f32],
+    shape: PackedShape,
+    codes: &mut [i8],
+    scales: &mut [f32],
+    sums: &mut [i32],
+) {
+    let (columns, num_groups) = (shape.columns(), shape.num_groups());
+    let tokens = activations.chunks_exact(columns).zip(codes.chunks_exact_mut(shape.padded_columns()));
+    let results = scales.chunks_exact_mut(num_groups).zip(sums.chunks_exact_mut(num_groups));
+    let group_size = shape.group_size().unwrap_or(columns);
+    for ((activations, codes), (scales, sums)) in tokens.zip(results) {
+        quantize_groups(isa, activations, group_size, &mut codes[..columns], scales, sums);
     }
 }
 

@@ -83,7 +83,7 @@ fn fill_bias(out: &mut [f32], rows: usize, bias: Option<&[f32]>) {
 
 /// Checks the lengths of a product; the number of tokens.
 fn check_lengths(x: &[f32], rows: usize, columns: usize, bias: Option<&[f32]>, out: &[f32]) -> usize {
-    let tokens = if rows > 0 { out.len() / rows } else { x.len() / columns.max(1) };
+    let tokens = out.len().checked_div(rows).or(x.len().checked_div(columns)).unwrap_or(0);
     assert_eq!(out.len(), tokens * rows, "the result has {} elements, not a multiple of {rows} rows", out.len());
     assert_eq!(x.len(), tokens * columns, "x has {} elements, expected [{tokens}, {columns}]", x.len());
     if let Some(bias) = bias {

@@ -27,6 +27,12 @@ use crate::quantize::QuantizedActivations;
 /// Bytes of activation codes that one pass over the rows uses again and again: half of a usual L2 cache.
 const TOKEN_BLOCK_BYTES: usize = 1 << 17;
 
+/// The most tokens of such a block.
+const MAX_TOKENS: usize = 128;
+
+/// Rows whose results are collected before they are written: a cache line of `out` for each token.
+const OUT_ROWS: usize = 16;
+
 /// Scales of weights that are turned into f32 at a time: 16 kB.
 const SCALE_BLOCK: usize = 1 << 12;
 
@@ -93,7 +99,8 @@ impl Piece<'_> {
     /// One row at a time with four tokens in the lanes.
     fn many_tokens(&self, out: &mut [f32]) {
         let (padded_columns, num_groups) = (self.w.shape().padded_columns(), self.w.shape().num_groups());
-        let block = (TOKEN_BLOCK_BYTES / padded_columns).max(LANES) / LANES * LANES;
+        let block = (TOKEN_BLOCK_BYTES / padded_columns).clamp(LANES, MAX_TOKENS) / LANES * LANES;
+        let mut collected = vec![[0.0; OUT_ROWS]; block.min(self.tokens.len())];
         let mut scratch = Scratch::new(self.w);
         let (mut lane_scales, mut lane_sums) = (Vec::new(), Vec::new());
         let width = self.rows.len();
@@ -106,13 +113,21 @@ impl Piece<'_> {
             let codes = Block { values: codes, width: padded_columns };
             let out = &mut out[(tokens.start - self.tokens.start) * width..(tokens.end - self.tokens.start) * width];
             self.for_each_row_block(|rows, scales| {
-                for (row, scales) in rows.zip(scales.chunks_exact(num_groups)) {
+                for (index, (row, scales)) in rows.clone().zip(scales.chunks_exact(num_groups)).enumerate() {
                     let strip = Strip::Tokens(self.w.codes_of(row..row + 1), codes);
                     let Scratch { sums, results, .. } = scratch.integer_sums(self.isa, strip);
                     let levels = levels(self.w.shape().bits());
                     combine_tokens(self.isa, levels, sums, scales, &lane_scales, &lane_sums, results);
-                    let column = out[row - self.rows.start..].iter_mut().step_by(width);
-                    column.zip(results.as_flattened()).for_each(|(out, &result)| *out = result);
+                    let place = index % OUT_ROWS;
+                    for (collected, &result) in collected.iter_mut().zip(results.as_flattened()) {
+                        collected[place] = result;
+                    }
+                    if place + 1 == OUT_ROWS || row + 1 == rows.end {
+                        let first = row - place - self.rows.start;
+                        for (out, collected) in out.chunks_exact_mut(width).zip(&collected) {
+                            out[first..=first + place].copy_from_slice(&collected[..=place]);
+                        }
+                    }
                 }
             });
         }

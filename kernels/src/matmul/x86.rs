@@ -1,4 +1,7 @@
 //! Loads and horizontal sums that the x86-64 kernels share.
+//!
+//! In functions with `#[target_feature]`, arrays of vectors are filled by loops, not by `array::map` or `from_fn`: those are compiled without
+//! the features, so that a closure with intrinsics stays a call (measured: a quarter of the time of w8a8).
 
 use std::arch::x86_64::*;
 
@@ -43,13 +46,33 @@ pub(super) fn sum_each([a, b, c, d]: [__m256i; LANES]) -> [i32; LANES] {
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn halves(vectors: [__m512i; LANES]) -> [[__m256i; LANES]; 2] {
-    [vectors.map(|v| _mm512_castsi512_si256(v)), vectors.map(|v| _mm512_extracti64x4_epi64::<1>(v))]
+    let mut halves = [[_mm256_setzero_si256(); LANES]; 2];
+    for lane in 0..LANES {
+        halves[0][lane] = _mm512_castsi512_si256(vectors[lane]);
+        halves[1][lane] = _mm512_extracti64x4_epi64::<1>(vectors[lane]);
+    }
+    halves
 }
 
 /// Lower half plus upper half, lane by lane.
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn fold(vectors: [__m512i; LANES]) -> [__m256i; LANES] {
-    let [low, high] = halves(vectors);
-    std::array::from_fn(|lane| _mm256_add_epi32(low[lane], high[lane]))
+    let [mut low, high] = halves(vectors);
+    for lane in 0..LANES {
+        low[lane] = _mm256_add_epi32(low[lane], high[lane]);
+    }
+    low
+}
+
+/// The slices in chunks of `N` bytes, `count` of them each.
+#[inline(always)]
+pub(super) fn chunks_of<T, const N: usize, const K: usize>(slices: [&[T]; K], count: usize) -> [&[[T; N]]; K] {
+    slices.map(|slice| &slice.as_chunks::<N>().0[..count])
+}
+
+/// Some of the chunks of each slice.
+#[inline(always)]
+pub(super) fn part_of<T, const K: usize>(slices: [&[T]; K], first: usize, count: usize) -> [&[T]; K] {
+    slices.map(|slice| &slice[first..first + count])
 }

@@ -15,10 +15,12 @@
 //! chunks of 2 bits or 4 of 4 bits, so that the sum of a block is at most 15240; an i32 lane of a row is bounded by
 //! [`MAX_COLUMNS`](crate::MAX_COLUMNS).
 
+#![allow(clippy::needless_range_loop, reason = "a chunk indexes several arrays")]
+
 use std::arch::x86_64::*;
 
 use crate::matmul::strip::{LANES, Strip};
-use crate::matmul::x86::{load, sum_each};
+use crate::matmul::x86::{chunks_of, load, part_of, sum_each};
 use crate::packed::BLOCK_BYTES;
 
 #[target_feature(enable = "avx2,fma")]
@@ -54,14 +56,14 @@ fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
     let chunks_per_block = 16 / BITS as usize;
     let mask = _mm256_set1_epi8((1 << BITS) - 1);
     let ones = _mm256_set1_epi16(1);
-    let rows = rows.map(|row| row.as_chunks::<32>().0);
-    let tokens = tokens.map(|token| token.as_chunks::<32>().0);
-    let num_blocks = rows[0].len() / (BLOCK_BYTES / 32);
+    let num_blocks = rows[0].len() / BLOCK_BYTES;
+    let rows = chunks_of::<u8, 32, R>(rows, 2 * num_blocks);
+    let tokens = chunks_of::<i8, 32, T>(tokens, chunks_per_block * num_blocks);
     let mut sums = sums.iter_mut();
     let mut totals = [_mm256_setzero_si256(); LANES];
     for block in 0..num_blocks {
-        let rows = rows.map(|row| &row[2 * block..][..2]);
-        let tokens = tokens.map(|token| &token[chunks_per_block * block..][..chunks_per_block]);
+        let rows = part_of(rows, 2 * block, 2);
+        let tokens = part_of(tokens, chunks_per_block * block, chunks_per_block);
         let mut pairs = [_mm256_setzero_si256(); LANES];
         for chunk in 0..chunks_per_block {
             let (plane, half) = (chunk / 2, chunk % 2);
@@ -74,9 +76,11 @@ fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
                 }
             }
             if CHUNKS > 0 && (chunk + 1) % CHUNKS == 0 {
-                let group = pairs.map(|pairs| _mm256_madd_epi16(pairs, ones));
+                for lane in 0..LANES {
+                    totals[lane] = _mm256_madd_epi16(pairs[lane], ones);
+                }
                 if let Some(sums) = sums.next() {
-                    *sums = sum_each(group);
+                    *sums = sum_each(totals);
                 }
                 pairs = [_mm256_setzero_si256(); LANES];
             }

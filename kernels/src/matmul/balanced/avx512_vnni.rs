@@ -10,10 +10,12 @@
 //!
 //! Nothing overflows: `vpdpbusd` sums in i32, bounded by [`MAX_COLUMNS`](crate::MAX_COLUMNS).
 
+#![allow(clippy::needless_range_loop, reason = "a chunk indexes several arrays")]
+
 use std::arch::x86_64::*;
 
 use crate::matmul::strip::{LANES, Strip};
-use crate::matmul::x86::{fold, halves, load_512, sum_each};
+use crate::matmul::x86::{chunks_of, fold, halves, load_512, part_of, sum_each};
 use crate::packed::BLOCK_BYTES;
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -48,13 +50,17 @@ fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
 ) {
     let planes = 8 / BITS as usize;
     let mask = _mm512_set1_epi8((1 << BITS) - 1);
-    let rows = rows.map(|row| row.as_chunks::<BLOCK_BYTES>().0);
-    let tokens = tokens.map(|token| token.as_chunks::<64>().0);
+    let num_blocks = rows[0].len() / BLOCK_BYTES;
+    let rows = chunks_of::<u8, BLOCK_BYTES, R>(rows, num_blocks);
+    let tokens = chunks_of::<i8, 64, T>(tokens, planes * num_blocks);
     let mut sums = sums.iter_mut();
     let mut totals = [_mm512_setzero_si512(); LANES];
-    for block in 0..rows[0].len() {
-        let codes = rows.map(|row| load_512(&row[block]));
-        let tokens = tokens.map(|token| &token[planes * block..][..planes]);
+    for block in 0..num_blocks {
+        let mut codes = [_mm512_setzero_si512(); R];
+        for r in 0..R {
+            codes[r] = load_512(&rows[r][block]);
+        }
+        let tokens = part_of(tokens, planes * block, planes);
         for plane in 0..planes {
             let shift = _mm_cvtsi32_si128(plane as i32 * BITS);
             for r in 0..R {

@@ -8,6 +8,8 @@
 //! The sum of an element does not depend on its place in a tile, and neither on the tokens around it. The last columns are loaded under a
 //! mask, the rest of their vector being 0.
 
+#![allow(clippy::needless_range_loop, reason = "a token indexes several arrays")]
+
 use std::arch::x86_64::*;
 
 /// `out [tokens, rows] = x [tokens, columns] * w [rows, columns]^T`, with `columns` above 0.
@@ -27,17 +29,19 @@ pub(super) fn matmul(x: &[f32], w: &[f32], columns: usize, out: &mut [f32]) {
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn tile<const T: usize, const R: usize>(x: &[f32], w: &[f32], columns: usize, out: &mut [f32], rows: usize) {
-    let x: [&[f32]; T] = std::array::from_fn(|t| &x[t * columns..(t + 1) * columns]);
-    let w: [&[f32]; R] = std::array::from_fn(|r| &w[r * columns..(r + 1) * columns]);
+    let (x, w) = (super::rows_of::<T>(x, columns), super::rows_of::<R>(w, columns));
     let mut totals = [[_mm256_setzero_ps(); T]; R];
     for first in (0..columns / 8 * 8).step_by(8) {
         // SAFETY: `first + 8 <= columns`, the length of each slice.
         let load = |values: &[f32]| unsafe { _mm256_loadu_ps(values.as_ptr().add(first)) };
-        let x = x.map(|x| load(x));
+        let mut tokens = [_mm256_setzero_ps(); T];
+        for t in 0..T {
+            tokens[t] = load(x[t]);
+        }
         for r in 0..R {
             let w = load(w[r]);
             for t in 0..T {
-                totals[r][t] = _mm256_fmadd_ps(x[t], w, totals[r][t]);
+                totals[r][t] = _mm256_fmadd_ps(tokens[t], w, totals[r][t]);
             }
         }
     }
@@ -47,11 +51,14 @@ fn tile<const T: usize, const R: usize>(x: &[f32], w: &[f32], columns: usize, ou
         let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(rest as i32), lanes);
         // SAFETY: the mask reads the `rest` elements after `columns - rest`, the last of each slice.
         let load = |values: &[f32]| unsafe { _mm256_maskload_ps(values.as_ptr().add(columns - rest), mask) };
-        let x = x.map(|x| load(x));
+        let mut tokens = [_mm256_setzero_ps(); T];
+        for t in 0..T {
+            tokens[t] = load(x[t]);
+        }
         for r in 0..R {
             let w = load(w[r]);
             for t in 0..T {
-                totals[r][t] = _mm256_fmadd_ps(x[t], w, totals[r][t]);
+                totals[r][t] = _mm256_fmadd_ps(tokens[t], w, totals[r][t]);
             }
         }
     }

@@ -4,6 +4,8 @@
 //! total[r][t], 16 f32:   lane i = sum over k of x[t][16 k + i] * w[r][16 k + i]    (fused, k ascending)
 //! ```
 
+#![allow(clippy::needless_range_loop, reason = "a token indexes several arrays")]
+
 use std::arch::x86_64::*;
 
 /// `out [tokens, rows] = x [tokens, columns] * w [rows, columns]^T`, with `columns` above 0.
@@ -23,18 +25,20 @@ pub(super) fn matmul(x: &[f32], w: &[f32], columns: usize, out: &mut [f32]) {
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn tile<const T: usize, const R: usize>(x: &[f32], w: &[f32], columns: usize, out: &mut [f32], rows: usize) {
-    let x: [&[f32]; T] = std::array::from_fn(|t| &x[t * columns..(t + 1) * columns]);
-    let w: [&[f32]; R] = std::array::from_fn(|r| &w[r * columns..(r + 1) * columns]);
+    let (x, w) = (super::rows_of::<T>(x, columns), super::rows_of::<R>(w, columns));
     let mut totals = [[_mm512_setzero_ps(); T]; R];
     for first in (0..columns).step_by(16) {
         let mask = if columns - first < 16 { (1 << (columns - first)) - 1 } else { 0xffff };
         // SAFETY: the mask reads 16 elements after `first`, or those that there are: each slice has `columns`.
         let load = |values: &[f32]| unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr().add(first)) };
-        let x = x.map(|x| load(x));
+        let mut tokens = [_mm512_setzero_ps(); T];
+        for t in 0..T {
+            tokens[t] = load(x[t]);
+        }
         for r in 0..R {
             let w = load(w[r]);
             for t in 0..T {
-                totals[r][t] = _mm512_fmadd_ps(x[t], w, totals[r][t]);
+                totals[r][t] = _mm512_fmadd_ps(tokens[t], w, totals[r][t]);
             }
         }
     }

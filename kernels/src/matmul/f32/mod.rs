@@ -88,3 +88,10 @@ fn for_each_tile(
         }
     }
 }
+
+/// The first `N` rows of a matrix.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn rows_of<const N: usize>(matrix: &[f32], columns: usize) -> [&[f32]; N] {
+    std::array::from_fn(|row| &matrix[row * columns..(row + 1) * columns])
+}

@@ -13,7 +13,7 @@
 use std::arch::x86_64::*;
 
 use crate::matmul::strip::{LANES, Strip};
-use crate::matmul::x86::{load, sum_each};
+use crate::matmul::x86::{chunks_of, load, sum_each};
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn dot(strip: Strip<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
@@ -46,10 +46,9 @@ fn kernel<const R: usize, const T: usize, const CHUNKS: usize>(
     sums: &mut [[i32; LANES]],
 ) {
     let ones = _mm256_set1_epi16(1);
-    let rows = rows.map(|row| row.as_chunks::<32>().0);
-    let num_chunks = rows[0].len();
-    let rows = rows.map(|row| &row[..num_chunks]);
-    let tokens = tokens.map(|token| &token.as_chunks::<32>().0[..num_chunks]);
+    let num_chunks = rows[0].len() / 32;
+    let rows = chunks_of::<u8, 32, R>(rows, num_chunks);
+    let tokens = chunks_of::<i8, 32, T>(tokens, num_chunks);
     let mut sums = sums.iter_mut();
     let mut totals = [_mm256_setzero_si256(); LANES];
     for chunk in 0..num_chunks {

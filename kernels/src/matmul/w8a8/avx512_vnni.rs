@@ -11,7 +11,7 @@
 use std::arch::x86_64::*;
 
 use crate::matmul::strip::{LANES, Strip};
-use crate::matmul::x86::{fold, halves, load_512, sum_each};
+use crate::matmul::x86::{chunks_of, fold, halves, load_512, sum_each};
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn dot(strip: Strip<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
@@ -43,10 +43,9 @@ fn kernel<const R: usize, const T: usize, const CHUNKS: usize>(
     tokens: [&[i8]; T],
     sums: &mut [[i32; LANES]],
 ) {
-    let rows = rows.map(|row| row.as_chunks::<64>().0);
-    let num_chunks = rows[0].len();
-    let rows = rows.map(|row| &row[..num_chunks]);
-    let tokens = tokens.map(|token| &token.as_chunks::<64>().0[..num_chunks]);
+    let num_chunks = rows[0].len() / 64;
+    let rows = chunks_of::<u8, 64, R>(rows, num_chunks);
+    let tokens = chunks_of::<i8, 64, T>(tokens, num_chunks);
     let mut sums = sums.iter_mut();
     let mut totals = [_mm512_setzero_si512(); LANES];
     for chunk in 0..num_chunks {
