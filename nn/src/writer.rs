@@ -112,7 +112,7 @@ impl WeightsWriter {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.partial", std::process::id()));
         let temporary = path.with_file_name(name);
-        let tensors = self.tensors.iter().map(|(name, tensor)| (name, tensor));
+        let tensors = self.tensors.iter();
         let written = safetensors::serialize_to_file(tensors, None, &temporary)
             .map_err(|error| match error {
                 SafeTensorError::IoError(source) => io("write", source),
