@@ -75,7 +75,7 @@ impl fmt::Display for ErrorKind {
 #[derive(Debug)]
 pub struct Error {
     place: Option<String>,
-    cause: Cause,
+    cause: Box<Cause>,
 }
 
 /// The result of this crate's functions.
@@ -114,7 +114,7 @@ impl Error {
 
     /// The kind, for callers who match.
     pub fn kind(&self) -> ErrorKind {
-        match &self.cause {
+        match &*self.cause {
             Cause::Read { .. } => ErrorKind::Io,
             Cause::ModelFile { .. } | Cause::Config { .. } => ErrorKind::Config,
             Cause::Options { .. } => ErrorKind::Options,
@@ -189,7 +189,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.cause {
+        match &*self.cause {
             Cause::Read { source, .. } => Some(source),
             Cause::ModelFile { .. } | Cause::Config { .. } | Cause::Options { .. } => None,
             Cause::Weights(error) => Some(error),
@@ -202,33 +202,22 @@ impl std::error::Error for Error {
 
 impl From<Cause> for Error {
     fn from(cause: Cause) -> Self {
-        Self { place: None, cause }
+        Self { place: None, cause: Box::new(cause) }
     }
 }
 
-impl From<ocelli_nn::Error> for Error {
-    fn from(error: ocelli_nn::Error) -> Self {
-        Cause::from(error).into()
-    }
+/// `?` on errors of the crates below.
+macro_rules! from_errors_below {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Cause::from(error).into()
+            }
+        }
+    )*};
 }
 
-impl From<ocelli_vision::Error> for Error {
-    fn from(error: ocelli_vision::Error) -> Self {
-        Cause::from(error).into()
-    }
-}
-
-impl From<ocelli_adapter::Error> for Error {
-    fn from(error: ocelli_adapter::Error) -> Self {
-        Cause::from(error).into()
-    }
-}
-
-impl From<ocelli_language::Error> for Error {
-    fn from(error: ocelli_language::Error) -> Self {
-        Cause::from(error).into()
-    }
-}
+from_errors_below!(ocelli_nn::Error, ocelli_vision::Error, ocelli_adapter::Error, ocelli_language::Error);
 
 #[cfg(test)]
 mod tests {

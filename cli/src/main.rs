@@ -10,7 +10,7 @@ mod inspect;
 mod output;
 mod trace;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -67,7 +67,10 @@ fn run(cli: &Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Inspect(args) => inspect::run(args, &cli.common, console),
         Command::Trace(args) => trace::run(args, &cli.common),
         Command::Completions(args) => {
-            clap_complete::generate(args.shell, &mut Cli::command(), "ocelli", &mut io::stdout().lock());
+            // Into memory first: it panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "ocelli", &mut script);
+            io::stdout().write_all(&script)?;
             Ok(Outcome::Done)
         }
     }
