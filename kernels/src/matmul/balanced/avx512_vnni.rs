@@ -19,18 +19,7 @@ use crate::matmul::x86::{chunks_of, fold, halves, load_512, part_of, sum_each};
 use crate::packed::BLOCK_BYTES;
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn dot<const BITS: i32>(strip: Strip<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
-    match group_size {
-        None => tiles::<BITS, 0>(strip, sums),
-        Some(32) => tiles::<BITS, 1>(strip, sums),
-        Some(64) => tiles::<BITS, 2>(strip, sums),
-        Some(_) => tiles::<BITS, 4>(strip, sums),
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn tiles<const BITS: i32, const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
+pub(super) fn dot<const BITS: i32, const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
     let num_groups = sums.len() / strip.num_tiles();
     for (tile, sums) in sums.chunks_exact_mut(num_groups).enumerate() {
         match strip {

@@ -5,7 +5,7 @@
 use crate::matmul::strip::{LANES, Strip};
 use crate::packed::BLOCK_BYTES;
 
-pub(super) fn dot<const BITS: i32>(strip: Strip<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
+pub(super) fn dot<const BITS: i32, const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
     let run = BLOCK_BYTES * 8 / BITS as usize;
     let mask = (1_u8 << BITS) - 1;
     sums.fill([0; LANES]);
@@ -16,15 +16,15 @@ pub(super) fn dot<const BITS: i32>(strip: Strip<'_>, group_size: Option<usize>, 
             codes.chunks_exact(BLOCK_BYTES).zip(activations.chunks_exact(run)).enumerate()
         {
             for (plane, activations) in activations.chunks_exact(BLOCK_BYTES).enumerate() {
-                // Groups have 32, 64 or 128 weights: a run of 32 lies inside one.
+                // Groups are whole chunks of 32.
                 for (half, (codes, activations)) in codes.chunks_exact(32).zip(activations.chunks_exact(32)).enumerate()
                 {
                     let products = codes.iter().zip(activations);
                     let sum: i32 =
                         products.map(|(&q, &a)| i32::from(q >> (plane as i32 * BITS) & mask) * i32::from(a)).sum();
-                    let column = block * run + plane * BLOCK_BYTES + half * 32;
+                    let chunk = (block * run + plane * BLOCK_BYTES) / 32 + half;
                     // The padding may go on beyond the last group.
-                    if let Some(sums) = sums.get_mut(group_size.map_or(0, |size| column / size)) {
+                    if let Some(sums) = sums.get_mut(chunk.checked_div(CHUNKS).unwrap_or(0)) {
                         sums[lane] += sum;
                     }
                 }

@@ -33,34 +33,14 @@ fn tile<const T: usize, const R: usize>(x: &[f32], w: &[f32], columns: usize, ou
     let mut totals = [[_mm256_setzero_ps(); T]; R];
     for first in (0..columns / 8 * 8).step_by(8) {
         // SAFETY: `first + 8 <= columns`, the length of each slice.
-        let load = |values: &[f32]| unsafe { _mm256_loadu_ps(values.as_ptr().add(first)) };
-        let mut tokens = [_mm256_setzero_ps(); T];
-        for t in 0..T {
-            tokens[t] = load(x[t]);
-        }
-        for r in 0..R {
-            let w = load(w[r]);
-            for t in 0..T {
-                totals[r][t] = _mm256_fmadd_ps(tokens[t], w, totals[r][t]);
-            }
-        }
+        step(&mut totals, x, w, |values| unsafe { _mm256_loadu_ps(values.as_ptr().add(first)) });
     }
     let rest = columns % 8;
     if rest > 0 {
         let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(rest as i32), lanes);
         // SAFETY: the mask reads the `rest` elements after `columns - rest`, the last of each slice.
-        let load = |values: &[f32]| unsafe { _mm256_maskload_ps(values.as_ptr().add(columns - rest), mask) };
-        let mut tokens = [_mm256_setzero_ps(); T];
-        for t in 0..T {
-            tokens[t] = load(x[t]);
-        }
-        for r in 0..R {
-            let w = load(w[r]);
-            for t in 0..T {
-                totals[r][t] = _mm256_fmadd_ps(tokens[t], w, totals[r][t]);
-            }
-        }
+        step(&mut totals, x, w, |values| unsafe { _mm256_maskload_ps(values.as_ptr().add(columns - rest), mask) });
     }
     for (r, totals) in totals.into_iter().enumerate() {
         for (t, total) in totals.into_iter().enumerate() {
@@ -69,10 +49,31 @@ fn tile<const T: usize, const R: usize>(x: &[f32], w: &[f32], columns: usize, ou
     }
 }
 
+/// Adds the products of eight columns, which `load` reads from each row.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn step<const T: usize, const R: usize>(
+    totals: &mut [[__m256; T]; R],
+    x: [&[f32]; T],
+    w: [&[f32]; R],
+    load: impl Fn(&[f32]) -> __m256,
+) {
+    let mut tokens = [_mm256_setzero_ps(); T];
+    for t in 0..T {
+        tokens[t] = load(x[t]);
+    }
+    for r in 0..R {
+        let row = load(w[r]);
+        for t in 0..T {
+            totals[r][t] = _mm256_fmadd_ps(tokens[t], row, totals[r][t]);
+        }
+    }
+}
+
 /// Lanes i + 4, i + 2, i + 1 are added to lane i.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn sum(total: __m256) -> f32 {
+fn sum(total: __m256) -> f32 {
     let four = _mm_add_ps(_mm256_castps256_ps128(total), _mm256_extractf128_ps::<1>(total));
     let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))

@@ -14,18 +14,7 @@ use crate::matmul::strip::{LANES, Strip};
 use crate::matmul::x86::{chunks_of, fold, halves, load_512, sum_each};
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn dot(strip: Strip<'_>, group_size: Option<usize>, sums: &mut [[i32; LANES]]) {
-    match group_size {
-        None => tiles::<0>(strip, sums),
-        Some(32) => tiles::<1>(strip, sums),
-        Some(64) => tiles::<2>(strip, sums),
-        Some(_) => tiles::<4>(strip, sums),
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn tiles<const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
+pub(super) fn dot<const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
     let num_groups = sums.len() / strip.num_tiles();
     for (tile, sums) in sums.chunks_exact_mut(num_groups).enumerate() {
         match strip {
