@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::Result;
 
 /// Runs the decoder of the model directory `model` on the tensors of the safetensors file `inputs`, and writes what happened
-/// inside to the safetensors file `outputs`. Names and shapes of the tensors: [`ocelli_language::trace`].
+/// inside to the safetensors file `outputs`. Names and shapes of the tensors: [`ocelli_language::trace()`].
 ///
 /// # Errors
 /// Names the file, and the field or tensor, that is missing, broken or does not fit.
