@@ -31,5 +31,5 @@ def load_weights(model: nn.Module, path: Path, heads: nn.Module | None = None, p
     missing, unexpected = model.load_state_dict(chosen, strict=False)
     if unexpected:
         raise ValueError(f"{path} has parameters that the model lacks: {unexpected[:3]}")
-    if heads is not None and state["heads"] is not None:
+    if heads is not None and state.get("heads") is not None:
         heads.load_state_dict(state["heads"])

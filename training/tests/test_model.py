@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from ocelli_training.chat import IGNORE, IMAGE, Sequence, collate, splice
-from ocelli_training.export import pack_codes
+from ocelli_training.export import PARTS, pack_codes, write_model
 from ocelli_training.model import Ocelli, RwVitDet, VisionConfig
+from ocelli_training.restore import restore
 from ocelli_training.quant import QLinear, fake_quantize_activations, least_squares_factor
 
 SMALL = VisionConfig(
@@ -109,3 +110,13 @@ def test_packing_puts_weights_64_apart_into_one_byte():
 def test_activations_of_a_zero_row_stay_zero_and_extremes_are_exact():
     x = torch.tensor([[0.0, 0.0], [1.0, -127.0]])
     torch.testing.assert_close(fake_quantize_activations(x, None), x)
+
+
+def test_a_written_model_is_restored_as_its_quantized_values(tmp_path):
+    torch.manual_seed(0)
+    model = Ocelli()
+    write_model(model, tmp_path, PARTS)
+    restored = restore(tmp_path)
+    for name, layer in model.named_modules():
+        if isinstance(layer, QLinear):
+            torch.testing.assert_close(restored.get_submodule(name).weight, layer.effective_weight(), rtol=1e-5, atol=1e-6)
