@@ -8,6 +8,9 @@
 //! | [`matmul_packed`] (w2a8, w4a8, w8a8) | portable, AVX2, AVX-512 VNNI | to the bit |
 //! | [`matmul_f32`], and [`attention_f32`] on top of it | portable, AVX2, AVX-512 | up to rounding, see the function |
 //! | [`attention_cached`], norms, softmax, activations | one loop, compiled for each | to the bit |
+//!
+//! The AVX-512 paths are compiled and written beside the AVX2 ones, but the machine that this was developed on cannot run them: the first run of
+//! `cargo test -p ocelli-kernels` on a CPU that has them is their test. `OCELLI_ISA=avx2` goes around them.
 
 pub mod activation;
 mod attention;
