@@ -22,7 +22,12 @@ fn examples() -> Vec<PathBuf> {
 #[test]
 fn the_examples_are_captioned_in_every_mode() {
     for mode in ["rapid", "balanced", "high"] {
-        let arguments = ["caption", "--mode", mode].map(PathBuf::from).into_iter().chain(examples());
+        let mut paths = examples();
+        if mode == "high" {
+            // Five views each: those where it may help.
+            paths.retain(|path| path.to_str().unwrap().contains("things"));
+        }
+        let arguments = ["caption", "--mode", mode].map(PathBuf::from).into_iter().chain(paths);
         insta::with_settings!({snapshot_suffix => mode}, {
             assert_redacted!(format!("ocelli caption --mode {mode} assets/examples/*"), ocelli(arguments).run().success());
         });
