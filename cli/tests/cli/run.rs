@@ -68,8 +68,8 @@ impl Ocelli {
         let mut child = command
             .args(&self.arguments)
             .env_clear()
-            // Each thread's allocator reserves address space.
-            .env("OCELLI_THREADS", "2")
+            // glibc reserves address space for the allocations of each thread.
+            .env("MALLOC_ARENA_MAX", "2")
             .envs(self.environment)
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .stdin(Stdio::piped())
