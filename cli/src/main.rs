@@ -10,7 +10,7 @@ mod inspect;
 mod output;
 mod trace;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -94,7 +94,9 @@ fn start_log(common: &CommonArgs) {
     };
     let wanted = ["OCELLI_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
     let filter = EnvFilter::builder().parse_lossy(wanted.as_deref().unwrap_or(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+    let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    log.with_ansi(is_coloured).without_time().init();
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

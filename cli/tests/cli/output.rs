@@ -107,7 +107,9 @@ fn verbose_speaks_on_standard_error_alone() {
     let finished = with_model(&[&arguments[..], &["-vv"]].concat(), &model).run();
     assert_eq!(finished.code, Some(0));
     serde_json::from_str::<Value>(&finished.stdout).unwrap();
+    assert!(finished.stderr.contains("model loaded name="), "{}", finished.stderr);
     assert!(finished.stderr.contains("9 image tokens"), "{}", finished.stderr);
+    assert!(!finished.stderr.contains('\x1b'), "colours belong on terminals: {}", finished.stderr);
 }
 
 #[test]
