@@ -29,7 +29,7 @@ from .scenes import Scene, render, sample_scene
 # Mode -> side of the picture and kind of scene. What `small` shows can only be made out at 1344.
 MODES = {"rapid": (224, "large"), "balanced": (672, "ordinary"), "high": (1344, "small")}
 STYLES = {"training": TRAIN_SETS, "openmoji": VALIDATION_SETS}
-SEED = 9000  # training seeds are below
+SEED = 9000  # no training stage uses it
 
 
 def scene_truth(scene: Scene) -> dict:
