@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Makes the goldens of the decoder, tests/golden/afm_*, with Apple's reference implementation.
 
     pip install tamm==0.2.0 torch safetensors numpy

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Makes the goldens of pictures, encoders and adapter: tests/golden/{rw_vitdet*, vit_*, adapter, pictures}.
 
     pip install torch 'transformers==5.23.0' pillow safetensors numpy

@@ -28,7 +28,7 @@ def load_weights(model: nn.Module, path: Path, heads: nn.Module | None = None, p
     """Takes the parameters whose names begin with one of `prefixes` from another run's checkpoint."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     chosen = {k: v for k, v in state["model"].items() if k.startswith(prefixes)}
-    missing, unexpected = model.load_state_dict(chosen, strict=False)
+    _, unexpected = model.load_state_dict(chosen, strict=False)
     if unexpected:
         raise ValueError(f"{path} has parameters that the model lacks: {unexpected[:3]}")
     if heads is not None and state.get("heads") is not None:

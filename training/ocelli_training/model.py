@@ -177,6 +177,20 @@ class EncoderLayer(nn.Module):
         return x + self.mlp(self.layer_norm2(x))
 
 
+def smooth_positions(height: int, width: int, hidden_size: int, amplitude: float = 4.0) -> Tensor:
+    """`[height, width, hidden_size]` to start from: slow cosines of x and y along directions at right angles to each other.
+
+    A table of small random numbers drowns in what the convolutional stem says of the pixels and does not grow; the layers then cannot tell
+    left from right.
+    """
+    waves = min(4, hidden_size // 2)
+    directions = torch.linalg.qr(torch.randn(hidden_size, 2 * waves))[0].T
+    frequency = math.pi * torch.arange(1, waves + 1)[:, None]
+    y, x = (torch.cos(frequency * (torch.arange(size) + 0.5) / size) for size in (height, width))
+    rows, columns = y.T @ directions[:waves], x.T @ directions[waves:]
+    return amplitude * (rows[:, None] + columns[None])
+
+
 class RwVitDet(nn.Module):
     """ViTDet with register windows.
 
@@ -188,7 +202,7 @@ class RwVitDet(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embed = PatchEmbed(config)
-        self.position_embedding = nn.Parameter(torch.randn(*config.position_embedding_size, config.hidden_size) * 0.02)
+        self.position_embedding = nn.Parameter(smooth_positions(*config.position_embedding_size, config.hidden_size))
         self.register_tokens = nn.Parameter(torch.randn(config.num_register_tokens, config.hidden_size) * 0.02)
         self.layers = nn.ModuleList(
             EncoderLayer(config.hidden_size, config.intermediate_size, config.num_attention_heads, config.layer_norm_eps)
@@ -277,7 +291,7 @@ class Adapter(nn.Module):
 
     def pool(self, features: Tensor, pooled: int) -> Tensor:
         """The image tokens before their position embedding."""
-        views, height, width, _ = features.shape
+        _, height, width, _ = features.shape
         x = self.proj(self.layer(features.flatten(1, 2))).unflatten(1, (height, width)).permute(0, 3, 1, 2)
         # No non-linearity stands between convolution and pooling: pool the nine shifted grids, then one product.
         x = F.pad(x, (1, 1, 1, 1))

@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     by_shape.setdefault((min(p.shape), max(p.shape)), []).append(p)
-            for (rows, columns), params in by_shape.items():
+            for params in by_shape.values():
                 updates = []
                 for p in params:
                     buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))

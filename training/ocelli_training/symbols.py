@@ -1,7 +1,7 @@
 """Symbolic image tokens: what an image token should say, as a vector that the decoder can be taught to read without any picture.
 
-Each cell of a grid over the view gets features (nouns, colours, place, size, background), peaked at the centre of each object, and a
-fixed code book turns them into `[hidden_size]`. The language stage learns to describe such tokens, at hundreds of scenes a second; the
+Each cell of a grid over the view gets features (nouns, colours, place, size, background, and where in the order of a caption its object is
+named and how many there are of it), peaked at the centre of each object, and a fixed code book turns them into `[hidden_size]`. The language stage learns to describe such tokens, at hundreds of scenes a second; the
 vision stage learns to make them from pixels; the joint stage then lets both move.
 """
 
@@ -12,13 +12,21 @@ import torch
 from torch import Tensor
 
 from .scenes import COLOURS, PATTERNS, Scene
+from .truth import groups
 
 NUM_GEOMETRY = 4  # offset of the centre from the cell in x and y, log width, log height
-COLOUR_WEIGHT, GEOMETRY_WEIGHT, BACKGROUND_WEIGHT = 0.7, 0.5, 0.4
+NUM_RANKS = 4  # first to fourth noun that a caption names
+NUM_COUNTS = 3  # two, three or four of that noun
+COLOUR_WEIGHT, GEOMETRY_WEIGHT, BACKGROUND_WEIGHT, ORDER_WEIGHT = 0.7, 0.5, 0.4, 0.7
+
+
+def num_words(num_nouns: int) -> int:
+    """Features that are words of a caption or geometry."""
+    return num_nouns + len(COLOURS) + NUM_GEOMETRY + len(COLOURS) + len(PATTERNS)
 
 
 def num_features(num_nouns: int) -> int:
-    return num_nouns + len(COLOURS) + NUM_GEOMETRY + len(COLOURS) + len(PATTERNS)
+    return num_words(num_nouns) + NUM_RANKS + NUM_COUNTS
 
 
 def codebook(num_nouns: int, hidden_size: int) -> Tensor:
@@ -41,6 +49,15 @@ class Noise:
         self.rng = rng
 
 
+def ranks_and_counts(scene: Scene, noise: Noise | None = None) -> dict[int, tuple[int, int]]:
+    """Of each noun: its place in the order in which captions name nouns, from zero, and how many there are."""
+    found = groups(scene)
+    if noise:  # who stands side by side may change places
+        place = {id(group): group.members[0].cx + noise.rng.normal() * 0.03 for group in found}
+        found = sorted(found, key=lambda group: place[id(group)])
+    return {group.members[0].noun: (rank, len(group.members)) for rank, group in enumerate(found)}
+
+
 def features(scene: Scene, grid: int, num_nouns: int, noise: Noise | None = None) -> np.ndarray:
     """`[grid * grid, features]` in reading order. An object's strength falls off with the distance from its centre."""
     out = np.zeros((grid, grid, num_features(num_nouns)), dtype=np.float32)
@@ -49,6 +66,8 @@ def features(scene: Scene, grid: int, num_nouns: int, noise: Noise | None = None
     colour0 = num_nouns
     geometry0 = colour0 + len(COLOURS)
     background0 = geometry0 + NUM_GEOMETRY
+    rank0 = num_words(num_nouns)
+    order = ranks_and_counts(scene, noise)
     for thing in scene.objects:
         cx, cy, w, h = thing.cx, thing.cy, thing.w, thing.h
         strength = colour_strength = 1.0
@@ -67,6 +86,11 @@ def features(scene: Scene, grid: int, num_nouns: int, noise: Noise | None = None
             out[..., int(rng.integers(num_nouns))] += heat * rng.uniform(0.0, 0.5)
         if thing.colour is not None:
             out[..., colour0 + COLOURS.index(thing.colour)] += COLOUR_WEIGHT * colour_strength * heat
+        rank, count = order[thing.noun]
+        if rank < NUM_RANKS:
+            out[..., rank0 + rank] += ORDER_WEIGHT * colour_strength * heat
+        if 2 <= count <= NUM_COUNTS + 1:
+            out[..., rank0 + NUM_RANKS + count - 2] += ORDER_WEIGHT * colour_strength * heat
         scaled = GEOMETRY_WEIGHT * heat
         out[..., geometry0] -= scaled * (dx * grid)[None, :]
         out[..., geometry0 + 1] -= scaled * (dy * grid)[:, None]

@@ -11,7 +11,6 @@ The symbolic targets of stage 1 go on beside the language loss; they keep the to
 from __future__ import annotations
 
 import argparse
-import time
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +22,8 @@ from .chat import Chat, Sequence, collate
 from .checkpoint import latest, load_weights, save
 from .data import loader, pixels
 from .export import PARTS, quantize_model
+from .guidance import object_maps
+from .loop import train
 from .model import Ocelli
 from .optim import Ema, Optimizer, schedule
 from .quant import quantize_activations
@@ -30,10 +31,10 @@ from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .symbols import codebook, features
 from .train_language import KINDS, POOLED, language_loss, mode_of, turns_of, views_of
 from .train_language import make_batch as symbolic_batch
-from .train_vision import WEIGHTS, Heads, symbol_loss, vision_losses
+from .train_vision import WEIGHTS, Heads, symbol_losses, vision_losses
 
 SIDE = {"rapid": 224, "balanced": 672, "high": 672}
-BATCH = {"rapid": 20, "balanced": 4, "high": 1}
+BATCH = {"rapid": 30, "balanced": 6, "high": 1}
 
 
 def letterboxed(rng: np.random.Generator, library: Library, kind: str) -> tuple[Scene, tuple[float, float, float, float]]:
@@ -67,7 +68,7 @@ def make_batch(
             shares={"rapid": 0.45, "balanced": 0.45, "high": 0.1},
         )
     side, pooled, nouns = SIDE[mode], POOLED[mode], len(library.nouns)
-    sequences, images, labels, targets = [], [], [], []
+    sequences, images, labels, targets, heats, mixtures = [], [], [], [], [], []
     for _ in range(BATCH[mode]):
         kinds, weights = KINDS[mode]
         kind = kinds[int(rng.choice(len(kinds), p=weights))]
@@ -81,13 +82,17 @@ def make_batch(
             images.append(pixels(padded(render(view, side), band)))
             labels.append(torch.from_numpy(patch_labels(view, side // patch_size)).long())
             targets.append(torch.from_numpy(features(view, pooled, nouns)))
+            heat, mixture = map(torch.from_numpy, object_maps(view, side // patch_size))
+            heats.append(heat)
+            mixtures.append(mixture)
         sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng, 4)))
-    more = {"pixels": torch.stack(images), "patch_labels": torch.stack(labels), "pooled": torch.stack(targets)}
+    more = {"pixels": images, "patch_labels": labels, "pooled": targets, "heat": heats, "mixture": mixtures}
+    more = {name: torch.stack(views) for name, views in more.items()}
     return {**collate(sequences), **more, "mode": mode}
 
 
 def joint_losses(
-    model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, with_text: bool = True
+    model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, with_text: bool = True, frozen_layers: int = 0
 ) -> dict[str, Tensor]:
     mode = batch["mode"]
     pooled, count = POOLED[mode], len(batch["ids"])
@@ -101,10 +106,10 @@ def joint_losses(
         out = {}
     else:
         # The stem and the first windowed layers see the same 224-pixel windows in rapid mode, and learn there.
-        frozen_layers = min(model.config.vision.global_layers) if mode == "balanced" else 0
-        out, patches = vision_losses(model, heads, batch, nouns, frozen_layers)
+        local = min(model.config.vision.global_layers) if mode == "balanced" else 0
+        out, patches = vision_losses(model, heads, batch, nouns, max(local, frozen_layers))
     tokens = model.adapter.pool(patches, pooled)
-    out["pooled"], out["pooled_noun"] = symbol_loss(tokens, batch["pooled"], book, nouns)
+    out |= symbol_losses(tokens, batch["pooled"], book, nouns, "pooled")
     if not with_text:
         return out
     tokens = tokens + model.adapter.positions(pooled)
@@ -125,7 +130,9 @@ def main() -> None:
     parser.add_argument("--nouns", type=int, default=60)
     parser.add_argument("--shares", default="rapid=0.3,balanced=0.4,high=0.05,symbols=0.25", help="of steps")
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--matrix-lr", type=float, default=0.006)
+    parser.add_argument("--frozen-layers", type=int, default=0, help="the stem and that many layers of the encoder stay as they are")
+    parser.add_argument("--accumulate", type=int, default=1, help="batches whose gradients make one step")
+    parser.add_argument("--matrix-lr", type=float, default=0.006, help="Muon's; 0: AdamW for everything")
     parser.add_argument("--lr", type=float, default=7e-4)
     parser.add_argument("--vision-weight", type=float, default=0.5)
     parser.add_argument("--ema", type=float, default=0.98)
@@ -138,7 +145,7 @@ def main() -> None:
     chat = Chat(args.tokenizer)
     model = Ocelli()
     book = codebook(args.nouns, model.config.text.hidden_size)
-    heads = Heads(model.config.vision.hidden_size, args.nouns, book.shape[0])
+    heads = Heads(model.config.vision.hidden_size, args.nouns)
     state = latest(args.run)
     if not state:
         if args.vision:
@@ -155,7 +162,7 @@ def main() -> None:
         model.decoder.quantize_kv = True
     # The report's recipe for 2 bits: AdamW without weight decay, an average of the weights.
     trained = [model.vision, model.adapter, heads] if args.vision_only else [model, heads]
-    optimizer = Optimizer(trained, None if args.quantize else args.matrix_lr, args.lr)
+    optimizer = Optimizer(trained, None if args.quantize else args.matrix_lr or None, args.lr)
     step, elapsed = 0, 0.0
     if state:
         model.load_state_dict(state["raw"])
@@ -166,30 +173,24 @@ def main() -> None:
     if state:
         ema.shadow = state["model"]
 
-    def checkpoint() -> None:
-        save(args.run, model, heads, optimizer, step, minutes, raw=model.state_dict(), parts=parts, average=ema.shadow)
-
     shares = {k: float(v) for k, v in (item.split("=") for item in args.shares.split(","))}
     make = partial(make_batch, library=library, chat=chat, patch_size=model.config.vision.patch_size, shares=shares, book=book.numpy())
     batches = loader(make, None, seed=args.seed + step, workers=1)
-    started, saved, shown = time.monotonic() - elapsed * 60, time.monotonic(), {}
-    while (minutes := (time.monotonic() - started) / 60) < args.minutes:
+
+    def one_step(step: int, progress: float) -> dict[str, float]:
         batch = next(batches)
-        out = joint_losses(model, heads, batch, book, args.nouns, not args.vision_only)
+        out = joint_losses(model, heads, batch, book, args.nouns, not args.vision_only, args.frozen_layers)
         loss = out.get("text", 0.0) + args.vision_weight * sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS)
-        loss.backward()
-        optimizer.step(schedule(minutes / args.minutes, floor=0.03))
-        step += 1
-        ema.update(model, step)
-        for k, v in out.items():
-            key = f"{batch['mode'][0]}.{k}"
-            shown[key] = shown.get(key, v.item()) * 0.97 + v.item() * 0.03
-        if step % 50 == 0:
-            print(f"step {step} min {minutes:.1f} " + " ".join(f"{k} {v:.3f}" for k, v in sorted(shown.items())), flush=True)
-        if time.monotonic() - saved > 180:
-            checkpoint()
-            saved = time.monotonic()
-    checkpoint()
+        (loss / args.accumulate).backward()
+        if (step + 1) % args.accumulate == 0:
+            optimizer.step(schedule(progress, floor=0.03))
+            ema.update(model, step)
+        return {f"{batch['mode'][0]}.{k}": v.item() for k, v in out.items()}
+
+    def checkpoint(step: int, minutes: float) -> None:
+        save(args.run, model, heads, optimizer, step, minutes, raw=model.state_dict(), parts=parts, average=ema.shadow)
+
+    train(one_step, checkpoint, args.minutes, step, elapsed)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ One picture, one caption and four questions share a sequence. Rapid, balanced an
 from __future__ import annotations
 
 import argparse
-import time
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from .chat import CAPTION_PROMPT, IGNORE, Chat, Sequence, collate, splice
 from .checkpoint import latest, load_weights, save
 from .data import loader
 from .language import caption, questions
+from .loop import train
 from .model import Ocelli
 from .optim import Optimizer, schedule
 from .scenes import Library, Scene, crop, sample_scene
@@ -29,7 +29,7 @@ from .symbols import codebook, noisy_tokens
 # Kinds of scene in each mode, and their shares.
 KINDS = {
     "rapid": (("large", "ordinary"), (0.85, 0.15)),
-    "balanced": (("ordinary", "small", "large"), (0.7, 0.2, 0.1)),
+    "balanced": (("ordinary", "small", "large"), (0.7, 0.1, 0.2)),
     "high": (("small", "ordinary"), (0.85, 0.15)),
 }
 POOLED = {"rapid": 3, "balanced": 12, "high": 12}
@@ -141,23 +141,19 @@ def main() -> None:
     shares = {k: float(v) for k, v in (item.split("=") for item in args.shares.split(","))}
     make = partial(make_batch, library=library, chat=chat, book=book.numpy(), tokens=args.tokens, shares=shares, max_objects=args.max_objects)
     batches = loader(make, None, seed=5000 + step, workers=1)
-    started, saved, shown = time.monotonic() - elapsed * 60, time.monotonic(), {}
-    while (minutes := (time.monotonic() - started) / 60) < args.minutes:
+
+    def one_step(step: int, progress: float) -> dict[str, float]:
         batch = next(batches)
-        pooled = POOLED[batch["mode"]]
-        tokens = batch["images"] + model.adapter.positions(pooled)
+        tokens = batch["images"] + model.adapter.positions(POOLED[batch["mode"]])
         loss, right = language_loss(model, batch, tokens.flatten(1, 2))
         loss.backward()
-        optimizer.step(schedule(minutes / args.minutes))
-        step += 1
-        for k, v in ((batch["mode"], loss.item()), (batch["mode"] + "_right", right.item())):
-            shown[k] = shown.get(k, v) * 0.97 + v * 0.03
-        if step % 50 == 0:
-            print(f"step {step} min {minutes:.1f} " + " ".join(f"{k} {v:.3f}" for k, v in sorted(shown.items())), flush=True)
-        if time.monotonic() - saved > 180:
-            save(args.run, model, None, optimizer, step, minutes)
-            saved = time.monotonic()
-    save(args.run, model, None, optimizer, step, minutes)
+        optimizer.step(schedule(progress))
+        return {batch["mode"]: loss.item(), batch["mode"] + "_right": right.item()}
+
+    def checkpoint(step: int, minutes: float) -> None:
+        save(args.run, model, None, optimizer, step, minutes)
+
+    train(one_step, checkpoint, args.minutes, step, elapsed)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,6 @@ def test_labels_lie_where_the_object_is(library):
 
 
 def test_a_crop_shows_that_part_of_the_picture(library):
-    rng = np.random.default_rng(5)
     for scene in scenes(library, "ordinary", 40):
         part = crop(scene, 0.25, 0.25, 0.5)
         difference = np.abs(render(scene, 192)[48:144, 48:144].astype(int) - render(part, 96).astype(int))
@@ -131,8 +130,6 @@ def test_a_crop_shows_that_part_of_the_picture(library):
         once = crop(scene, 0.4, 0.4, 0.4)
         assert [thing.sprite for thing in again.drawn] == [thing.sprite for thing in once.drawn]
         assert np.abs(render(again, 64).astype(int) - render(once, 64).astype(int)).mean() < 2
-        del rng
-        rng = np.random.default_rng(5)
 
 
 def test_a_crop_does_not_list_what_it_cuts_off(library):

@@ -1,0 +1,33 @@
+"""The loop that all stages share: steps until the minutes are up, running means on the terminal, a checkpoint every three minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+SAVE_SECONDS, PRINT_STEPS = 180, 50
+
+
+def train(
+    one_step: Callable[[int, float], dict[str, float]],
+    checkpoint: Callable[[int, float], None],
+    minutes: float,
+    step: int = 0,
+    elapsed: float = 0.0,
+    smoothing: float = 0.97,
+) -> None:
+    """Calls `one_step(step, progress)`, which returns what to show, until `minutes` are over; `checkpoint(step, minutes)` in between and at the end.
+
+    `step` and `elapsed` (minutes) are where an earlier run stopped.
+    """
+    started, saved, shown = time.monotonic() - elapsed * 60, time.monotonic(), {}
+    while (now := (time.monotonic() - started) / 60) < minutes:
+        for name, value in one_step(step, now / minutes).items():
+            shown[name] = shown.get(name, value) * smoothing + value * (1 - smoothing)
+        step += 1
+        if step % PRINT_STEPS == 0:
+            print(f"step {step} min {now:.1f} " + " ".join(f"{k} {v:.3f}" for k, v in sorted(shown.items())), flush=True)
+        if time.monotonic() - saved > SAVE_SECONDS:
+            checkpoint(step, now)
+            saved = time.monotonic()
+    checkpoint(step, max(elapsed, minutes))
