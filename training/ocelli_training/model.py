@@ -181,7 +181,7 @@ def smooth_positions(height: int, width: int, hidden_size: int, amplitude: float
     """`[height, width, hidden_size]` to start from: slow cosines of x and y along directions at right angles to each other.
 
     A table of small random numbers drowns in what the convolutional stem says of the pixels and does not grow; the layers then cannot tell
-    left from right.
+    left from right. `amplitude` is that of each wave.
     """
     waves = min(4, hidden_size // 2)
     directions = torch.linalg.qr(torch.randn(hidden_size, 2 * waves))[0].T
@@ -276,7 +276,7 @@ class Adapter(nn.Module):
         self.proj = QLinear(vision_size, hidden_size)
         self.conv = QLinear(9 * hidden_size, hidden_size)
         if config.position_embedding:
-            self.position_embedding = nn.Parameter(torch.randn(12, 12, hidden_size) * 0.02)
+            self.position_embedding = nn.Parameter(smooth_positions(12, 12, hidden_size, 0.4))
 
     def positions(self, pooled: int) -> Tensor | float:
         """`[pooled * pooled, H]`: a smaller grid takes the mean of each block of the 12 x 12 table."""
