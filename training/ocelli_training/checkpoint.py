@@ -33,3 +33,8 @@ def load_weights(model: nn.Module, path: Path, heads: nn.Module | None = None, p
         raise ValueError(f"{path} has parameters that the model lacks: {unexpected[:3]}")
     if heads is not None and state.get("heads") is not None:
         heads.load_state_dict(state["heads"])
+
+
+def is_quantized(path: Path) -> bool:
+    """Whether a checkpoint comes from quantization-aware training, with scales of its own."""
+    return bool(torch.load(path, map_location="cpu", weights_only=True).get("parts"))

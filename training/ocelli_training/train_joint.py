@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .chat import Chat, Sequence, collate
-from .checkpoint import latest, load_weights, save
+from .checkpoint import is_quantized, latest, load_weights, save
 from .data import loader, pixels
 from .export import PARTS, quantize_model
 from .guidance import object_maps
@@ -92,7 +92,8 @@ def make_batch(
 
 
 def joint_losses(
-    model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, with_text: bool = True, frozen_layers: int = 0
+    model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, with_text: bool = True, frozen_layers: int = 0,
+    with_vision: bool = True,
 ) -> dict[str, Tensor]:
     mode = batch["mode"]
     pooled, count = POOLED[mode], len(batch["ids"])
@@ -100,6 +101,11 @@ def joint_losses(
         tokens = batch["images"] + model.adapter.positions(pooled)
         text, right = language_loss(model, batch, tokens.flatten(1, 2))
         return {"text": text, "symbols_right": right}
+    if not with_vision:
+        with torch.no_grad():
+            tokens = model.image_tokens(batch["pixels"], pooled)
+        text, right = language_loss(model, batch, tokens.reshape(count, -1, tokens.shape[-1]))
+        return {"text": text, "right": right}
     if mode == "high":  # five views: the encoder only reads here
         with torch.no_grad():
             patches, _ = model.vision(batch["pixels"])
@@ -127,13 +133,14 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="checkpoint for everything")
     parser.add_argument("--quantize", action="store_true", help="quantization-aware (2/4/8 bits), AdamW, EMA")
     parser.add_argument("--vision-only", action="store_true", help="without the language loss: encoder and adapter at all sizes")
+    parser.add_argument("--decoder-only", action="store_true", help="encoder and adapter stay as they are")
     parser.add_argument("--nouns", type=int, default=60)
-    parser.add_argument("--shares", default="rapid=0.3,balanced=0.4,high=0.05,symbols=0.25", help="of steps")
+    parser.add_argument("--shares", default="rapid=0.3,balanced=0.45,high=0.02,symbols=0.23", help="of steps")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--frozen-layers", type=int, default=0, help="the stem and that many layers of the encoder stay as they are")
     parser.add_argument("--accumulate", type=int, default=1, help="batches whose gradients make one step")
-    parser.add_argument("--matrix-lr", type=float, default=0.006, help="Muon's; 0: AdamW for everything")
-    parser.add_argument("--lr", type=float, default=7e-4)
+    parser.add_argument("--matrix-lr", type=float, default=0.005, help="Muon's; 0: AdamW for everything")
+    parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--vision-weight", type=float, default=0.5)
     parser.add_argument("--ema", type=float, default=0.98)
     parser.add_argument("--seed", type=int, default=700_000)
@@ -147,6 +154,10 @@ def main() -> None:
     book = codebook(args.nouns, model.config.text.hidden_size)
     heads = Heads(model.config.vision.hidden_size, args.nouns)
     state = latest(args.run)
+    parts = PARTS if args.quantize else None
+    goes_on = bool(parts and args.init and is_quantized(args.init))
+    if goes_on:
+        quantize_model(model, parts)
     if not state:
         if args.vision:
             load_weights(model, args.vision, heads, prefixes=("vision.", "adapter."))
@@ -154,14 +165,14 @@ def main() -> None:
             load_weights(model, args.language, prefixes=("decoder.", "adapter.position_embedding"))
         if args.init:
             load_weights(model, args.init, heads)
-    parts = PARTS if args.quantize else None
     if parts:
-        quantize_model(model, parts)
+        if not goes_on:
+            quantize_model(model, parts)
         quantize_activations(model.decoder, True)
         quantize_activations(model.adapter, True)
         model.decoder.quantize_kv = True
     # The report's recipe for 2 bits: AdamW without weight decay, an average of the weights.
-    trained = [model.vision, model.adapter, heads] if args.vision_only else [model, heads]
+    trained = [model.vision, model.adapter, heads] if args.vision_only else [model.decoder] if args.decoder_only else [model, heads]
     optimizer = Optimizer(trained, None if args.quantize else args.matrix_lr or None, args.lr)
     step, elapsed = 0, 0.0
     if state:
@@ -179,7 +190,7 @@ def main() -> None:
 
     def one_step(step: int, progress: float) -> dict[str, float]:
         batch = next(batches)
-        out = joint_losses(model, heads, batch, book, args.nouns, not args.vision_only, args.frozen_layers)
+        out = joint_losses(model, heads, batch, book, args.nouns, not args.vision_only, args.frozen_layers, not args.decoder_only)
         loss = out.get("text", 0.0) + args.vision_weight * sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS)
         (loss / args.accumulate).backward()
         if (step + 1) % args.accumulate == 0:
