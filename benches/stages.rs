@@ -38,7 +38,12 @@ fn main() -> Result<(), Error> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/examples/three-things.jpg");
     let start = Instant::now();
     let model = Model::bundled()?;
-    println!("{}: loaded in {:.1} ms, {} threads", model.name(), milliseconds(start.elapsed()), rayon::current_num_threads());
+    println!(
+        "{}: loaded in {:.1} ms, {} threads",
+        model.name(),
+        milliseconds(start.elapsed()),
+        rayon::current_num_threads()
+    );
 
     let mut runs: [Vec<Run>; 3] = Default::default();
     for repeat in 0..=repeats {
