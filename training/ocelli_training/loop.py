@@ -14,7 +14,6 @@ def train(
     minutes: float,
     step: int = 0,
     elapsed: float = 0.0,
-    smoothing: float = 0.97,
 ) -> None:
     """Calls `one_step(step, progress)`, which returns what to show, until `minutes` are over; `checkpoint(step, minutes)` in between and at the end.
 
@@ -23,7 +22,7 @@ def train(
     started, saved, shown = time.monotonic() - elapsed * 60, time.monotonic(), {}
     while (now := (time.monotonic() - started) / 60) < minutes:
         for name, value in one_step(step, now / minutes).items():
-            shown[name] = shown.get(name, value) * smoothing + value * (1 - smoothing)
+            shown[name] = shown.get(name, value) * 0.97 + value * 0.03
         step += 1
         if step % PRINT_STEPS == 0:
             print(f"step {step} min {now:.1f} " + " ".join(f"{k} {v:.3f}" for k, v in sorted(shown.items())), flush=True)

@@ -92,34 +92,29 @@ def make_batch(
 
 
 def joint_losses(
-    model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, with_text: bool = True, frozen_layers: int = 0,
-    with_vision: bool = True,
+    model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, learns: str = "all", frozen_layers: int = 0
 ) -> dict[str, Tensor]:
+    """The losses of one batch; `learns` is "all", "vision" (no language loss) or "decoder" (no gradient for encoder and adapter)."""
     mode = batch["mode"]
-    pooled, count = POOLED[mode], len(batch["ids"])
+    pooled = POOLED[mode]
+    out, right = {}, "right"
     if "images" in batch:  # stage 2 goes on in between: it costs little and keeps the language
-        tokens = batch["images"] + model.adapter.positions(pooled)
-        text, right = language_loss(model, batch, tokens.flatten(1, 2))
-        return {"text": text, "symbols_right": right}
-    if not with_vision:
-        with torch.no_grad():
-            tokens = model.image_tokens(batch["pixels"], pooled)
-        text, right = language_loss(model, batch, tokens.reshape(count, -1, tokens.shape[-1]))
-        return {"text": text, "right": right}
-    if mode == "high":  # five views: the encoder only reads here
-        with torch.no_grad():
-            patches, _ = model.vision(batch["pixels"])
-        out = {}
+        tokens, right = batch["images"], "symbols_right"
     else:
-        # The stem and the first windowed layers see the same 224-pixel windows in rapid mode, and learn there.
-        local = min(model.config.vision.global_layers) if mode == "balanced" else 0
-        out, patches = vision_losses(model, heads, batch, nouns, max(local, frozen_layers))
-    tokens = model.adapter.pool(patches, pooled)
-    out |= symbol_losses(tokens, batch["pooled"], book, nouns, "pooled")
-    if not with_text:
-        return out
-    tokens = tokens + model.adapter.positions(pooled)
-    out["text"], out["right"] = language_loss(model, batch, tokens.reshape(count, -1, tokens.shape[-1]))
+        with torch.set_grad_enabled(learns != "decoder"):
+            if mode == "high" or learns == "decoder":  # high has five views: the encoder only reads there
+                with torch.no_grad():
+                    patches, _ = model.vision(batch["pixels"])
+            else:
+                # The stem and the first windowed layers see the same 224-pixel windows in rapid mode, and learn there.
+                local = min(model.config.vision.global_layers) if mode == "balanced" else 0
+                out, patches = vision_losses(model, heads, batch, nouns, max(local, frozen_layers))
+            tokens = model.adapter.pool(patches, pooled)
+            out |= symbol_losses(tokens, batch["pooled"], book, nouns, "pooled")
+    if learns != "vision":
+        with torch.set_grad_enabled(learns != "decoder"):
+            tokens = tokens + model.adapter.positions(pooled)
+        out["text"], out[right] = language_loss(model, batch, tokens.reshape(len(batch["ids"]), -1, tokens.shape[-1]))
     return out
 
 
@@ -132,8 +127,7 @@ def main() -> None:
     parser.add_argument("--language", type=Path, help="checkpoint for the decoder and the token positions")
     parser.add_argument("--init", type=Path, help="checkpoint for everything")
     parser.add_argument("--quantize", action="store_true", help="quantization-aware (2/4/8 bits), AdamW, EMA")
-    parser.add_argument("--vision-only", action="store_true", help="without the language loss: encoder and adapter at all sizes")
-    parser.add_argument("--decoder-only", action="store_true", help="encoder and adapter stay as they are")
+    parser.add_argument("--learns", choices=("all", "vision", "decoder"), default="all", help="vision: encoder and adapter, without the language loss")
     parser.add_argument("--nouns", type=int, default=60)
     parser.add_argument("--shares", default="rapid=0.3,balanced=0.45,high=0.02,symbols=0.23", help="of steps")
     parser.add_argument("--minutes", type=float, default=30)
@@ -172,7 +166,7 @@ def main() -> None:
         quantize_activations(model.adapter, True)
         model.decoder.quantize_kv = True
     # The report's recipe for 2 bits: AdamW without weight decay, an average of the weights.
-    trained = [model.vision, model.adapter, heads] if args.vision_only else [model.decoder] if args.decoder_only else [model, heads]
+    trained = {"all": [model, heads], "vision": [model.vision, model.adapter, heads], "decoder": [model.decoder]}[args.learns]
     optimizer = Optimizer(trained, None if args.quantize else args.matrix_lr or None, args.lr)
     step, elapsed = 0, 0.0
     if state:
@@ -185,12 +179,14 @@ def main() -> None:
         ema.shadow = state["model"]
 
     shares = {k: float(v) for k, v in (item.split("=") for item in args.shares.split(","))}
+    if args.learns == "vision":
+        shares.pop("symbols", None)  # nothing is drawn there
     make = partial(make_batch, library=library, chat=chat, patch_size=model.config.vision.patch_size, shares=shares, book=book.numpy())
     batches = loader(make, None, seed=args.seed + step, workers=1)
 
     def one_step(step: int, progress: float) -> dict[str, float]:
         batch = next(batches)
-        out = joint_losses(model, heads, batch, book, args.nouns, not args.vision_only, args.frozen_layers, not args.decoder_only)
+        out = joint_losses(model, heads, batch, book, args.nouns, args.learns, args.frozen_layers)
         loss = out.get("text", 0.0) + args.vision_weight * sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS)
         (loss / args.accumulate).backward()
         if (step + 1) % args.accumulate == 0:
