@@ -6,7 +6,7 @@
 //! | operation | paths | equal between paths |
 //! | --- | --- | --- |
 //! | [`matmul_packed`] (w2a8, w4a8, w8a8) | portable, AVX2, AVX-512 VNNI | to the bit |
-//! | [`matmul_f32`], and [`attention_f32`] on top of it | portable, AVX2, AVX-512 | up to rounding, see the function |
+//! | [`matmul_f32`], and on top of it [`matmul_unpacked`] (w2, w4, w8 and f32) and [`attention_f32`] | portable, AVX2, AVX-512 | up to rounding, see the function |
 //! | [`attention_cached`], norms, softmax, activations | one loop, compiled for each | to the bit |
 //!
 //! The AVX-512 paths are compiled and written beside the AVX2 ones, but the machine that this was developed on cannot run them: the first run of
@@ -31,7 +31,7 @@ pub use attention::{KvRows, attention_cached, attention_f32};
 pub use error::{Error, ErrorKind};
 pub use half::f16;
 pub use isa::{ISA_VARIABLE, Isa};
-pub use matmul::{matmul_f32, matmul_packed};
+pub use matmul::{matmul_f32, matmul_packed, matmul_unpacked};
 pub use norm::{layer_norm, rms_norm};
 pub use pack::pack_matrix;
 pub use packed::{BLOCK_BYTES, Bits, MAX_COLUMNS, PackedMatrix, PackedShape};

@@ -13,7 +13,8 @@ use std::ops::Range;
 
 use half::f16;
 
-use crate::Error;
+use crate::isa::for_each_isa;
+use crate::{Error, Isa};
 
 /// Bytes of a block; every row is a whole number of blocks.
 pub const BLOCK_BYTES: usize = 64;
@@ -47,6 +48,7 @@ impl Bits {
     }
 
     /// 2, 4 or 8.
+    #[inline(always)]
     pub fn count(self) -> u32 {
         match self {
             Bits::Two => 2,
@@ -56,11 +58,13 @@ impl Bits {
     }
 
     /// Weights in a block of 64 bytes: 256, 128 or 64.
+    #[inline(always)]
     pub fn weights_per_block(self) -> usize {
         BLOCK_BYTES * 8 / self.count() as usize
     }
 
     /// The value of a code at scale 1; exact.
+    #[inline(always)]
     pub(crate) fn level(self, code: u8) -> f32 {
         match self {
             Bits::Two => f32::from(code) - 1.5,
@@ -239,22 +243,21 @@ impl<'a> PackedMatrix<'a> {
     /// # Panics
     /// If `row` is not below `rows`, or `out` has another length than `columns`.
     pub fn unpack_row(&self, row: usize, out: &mut [f32]) {
+        self.unpack_rows(Isa::PORTABLE, row..row + 1, out);
+    }
+
+    /// Writes the values of some rows to `out`, `[rows, columns]`; the same bits on every instruction set.
+    ///
+    /// # Panics
+    /// If there are no such rows, or `out` has another length.
+    pub fn unpack_rows(&self, isa: Isa, rows: Range<usize>, out: &mut [f32]) {
         let PackedShape { bits, columns, group_size, .. } = self.shape;
-        assert_eq!(out.len(), columns, "the buffer for a row of {columns} columns has {} elements", out.len());
-        let codes = self.codes_of(row..row + 1);
-        let scales = self.scales_of(row..row + 1);
-        let mask = ((1_u32 << bits.count()) - 1) as u8;
-        for (block, run) in codes.chunks_exact(BLOCK_BYTES).zip(out.chunks_mut(bits.weights_per_block())) {
-            for (plane, weights) in run.chunks_mut(BLOCK_BYTES).enumerate() {
-                let shift = plane as u32 * bits.count();
-                for (weight, &byte) in weights.iter_mut().zip(block) {
-                    *weight = bits.level((byte >> shift) & mask);
-                }
-            }
-        }
-        for (group, &scale) in out.chunks_mut(group_size.unwrap_or(columns).max(1)).zip(scales) {
-            let scale = scale.to_f32();
-            group.iter_mut().for_each(|weight| *weight *= scale);
+        let count = rows.len();
+        let len = out.len();
+        assert_eq!(len, count * columns, "the buffer for {count} rows of {columns} columns has {len} elements");
+        let (codes, scales) = (self.codes_of(rows.clone()), self.scales_of(rows));
+        if columns > 0 {
+            unpack(isa, bits, columns, group_size.unwrap_or(columns), codes, scales, out);
         }
     }
 
@@ -262,10 +265,44 @@ impl<'a> PackedMatrix<'a> {
     pub fn dequantize(&self) -> Vec<f32> {
         let PackedShape { rows, columns, .. } = self.shape;
         let mut values = vec![0.0; rows * columns];
-        for row in 0..rows {
-            self.unpack_row(row, &mut values[row * columns..(row + 1) * columns]);
-        }
+        self.unpack_rows(Isa::PORTABLE, 0..rows, &mut values);
         values
+    }
+}
+
+for_each_isa! {
+    /// Codes `[rows, row_bytes]` and scales `[rows, num_groups]` to values `[rows, columns]`.
+    fn unpack(bits: Bits, columns: usize, group_size: usize, codes: &[u8], scales: &[f16], out: &mut [f32]) {
+        let row_bytes = columns.div_ceil(bits.weights_per_block()) * BLOCK_BYTES;
+        let num_groups = columns.div_ceil(group_size);
+        for (row, out) in out.chunks_exact_mut(columns).enumerate() {
+            let codes = &codes[row * row_bytes..(row + 1) * row_bytes];
+            // Three copies, so that shifts and masks are constants.
+            match bits {
+                Bits::Two => unpack_levels(Bits::Two, codes, out),
+                Bits::Four => unpack_levels(Bits::Four, codes, out),
+                Bits::Eight => unpack_levels(Bits::Eight, codes, out),
+            }
+            let scales = &scales[row * num_groups..(row + 1) * num_groups];
+            for (group, &scale) in out.chunks_mut(group_size).zip(scales) {
+                let scale = scale.to_f32();
+                group.iter_mut().for_each(|weight| *weight *= scale);
+            }
+        }
+    }
+}
+
+/// The codes of a row as levels, `[columns]`.
+#[inline(always)]
+fn unpack_levels(bits: Bits, codes: &[u8], out: &mut [f32]) {
+    let mask = ((1_u32 << bits.count()) - 1) as u8;
+    for (block, run) in codes.chunks_exact(BLOCK_BYTES).zip(out.chunks_mut(bits.weights_per_block())) {
+        for (plane, weights) in run.chunks_mut(BLOCK_BYTES).enumerate() {
+            let shift = plane as u32 * bits.count();
+            for (weight, &byte) in weights.iter_mut().zip(block) {
+                *weight = bits.level((byte >> shift) & mask);
+            }
+        }
     }
 }
 

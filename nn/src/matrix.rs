@@ -1,7 +1,7 @@
 //! The matrix of a linear layer or an embedding, of any kind of weights: the one place that tells the kinds apart.
 
 use half::f16;
-use ocelli_kernels::{Bits, Isa, PackedMatrix, PackedShape, matmul_f32, matmul_packed};
+use ocelli_kernels::{Bits, Isa, PackedMatrix, PackedShape, matmul_f32, matmul_packed, matmul_unpacked};
 use safetensors::Dtype;
 
 use crate::values::Values;
@@ -19,7 +19,7 @@ pub(crate) struct Matrix {
 #[derive(Debug, Clone)]
 enum Kind {
     F32(Values<f32>),
-    Packed { shape: PackedShape, codes: Bytes, scales: Values<f16> },
+    Packed { shape: PackedShape, codes: Bytes, scales: Values<f16>, activation_bits: u32 },
 }
 
 impl Matrix {
@@ -50,7 +50,7 @@ impl Matrix {
         let scales = weights.bytes("weight_scales", &[rows, shape.num_groups()], "F16", |dtype| dtype == Dtype::F16)?.0;
         let scales = Values::new(scales);
         PackedMatrix::new(shape, &codes, &scales).map_err(packed)?;
-        Ok(Matrix { rows, columns, kind: Kind::Packed { shape, codes, scales } })
+        Ok(Matrix { rows, columns, kind: Kind::Packed { shape, codes, scales, activation_bits: part.activation_bits } })
     }
 
     /// A matrix of f32 values, `[rows, columns]`.
@@ -91,8 +91,9 @@ impl Matrix {
     pub fn matmul(&self, x: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
         match &self.kind {
             Kind::F32(values) => matmul_f32(Isa::active(), x, values, self.columns, bias, out),
-            Kind::Packed { shape, codes, scales } => {
-                matmul_packed(Isa::active(), x, &view(*shape, codes, scales), bias, out);
+            Kind::Packed { shape, codes, scales, activation_bits } => {
+                let product = if *activation_bits == 8 { matmul_packed } else { matmul_unpacked };
+                product(Isa::active(), x, &view(*shape, codes, scales), bias, out);
             }
         }
     }
@@ -101,7 +102,7 @@ impl Matrix {
     pub fn row(&self, row: usize, out: &mut [f32]) {
         match &self.kind {
             Kind::F32(values) => out.copy_from_slice(&values[row * self.columns..(row + 1) * self.columns]),
-            Kind::Packed { shape, codes, scales } => view(*shape, codes, scales).unpack_row(row, out),
+            Kind::Packed { shape, codes, scales, .. } => view(*shape, codes, scales).unpack_row(row, out),
         }
     }
 }

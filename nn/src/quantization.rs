@@ -28,6 +28,13 @@ pub struct QuantizedPart {
     /// Weights that share a scale: 32, 64 or 128; `null` for one scale a row.
     #[serde(default)]
     pub group_size: Option<usize>,
+    /// Bits of the activations that meet these weights: 8, for integer products (the default), or 32, for f32 products with the unpacked weights.
+    #[serde(default = "eight")]
+    pub activation_bits: u32,
+}
+
+fn eight() -> u32 {
+    8
 }
 
 impl QuantizationConfig {
@@ -56,6 +63,10 @@ impl QuantizationConfig {
                 let expected = "32, 64, 128 or null".into();
                 return wrong(format!("parts[{index}].group_size"), expected, group_size.to_string());
             }
+            if ![8, 32].contains(&part.activation_bits) {
+                let (field, found) = (format!("parts[{index}].activation_bits"), part.activation_bits.to_string());
+                return wrong(field, "8 or 32".into(), found);
+            }
         }
         Ok(())
     }
@@ -79,6 +90,7 @@ mod tests {
             prefix: prefix.to_owned(),
             bits,
             group_size,
+            activation_bits: 8,
         };
         QuantizationConfig { quant_method: "ocelli".into(), format_version: 1, parts: parts.iter().map(part).collect() }
     }
@@ -99,11 +111,14 @@ mod tests {
         future.format_version = 2;
         let mut other = config(&[]);
         other.quant_method = "gptq".into();
+        let mut sixteen = config(&[("a", 8, None)]);
+        sixteen.parts[0].activation_bits = 16;
         let cases = [
             (future, "quantization_config.format_version is 2"),
             (other, "quantization_config.quant_method is `gptq`"),
             (config(&[("a", 8, None), ("b", 3, None)]), "quantization_config.parts[1].bits is 3"),
             (config(&[("a", 8, Some(48))]), "quantization_config.parts[0].group_size is 48"),
+            (sixteen, "quantization_config.parts[0].activation_bits is 16"),
         ];
         for (config, expected) in cases {
             let message = config.validate().unwrap_err().to_string();

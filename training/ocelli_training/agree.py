@@ -2,8 +2,8 @@
 
     python -m ocelli_training.agree --checkpoint RUNS/qat/checkpoint.pt --tokenizer FILE --pictures DIR --captions FILE.jsonl [--mode balanced]
 
-Activations are rounded to 8 bits between the layers, so a difference in the last bit of a sum may become one of a whole level, and a word that is
-as likely as another may change. `--control` shows how often: it lets PyTorch write each caption in f64 as well.
+Keys and values are rounded to 8 bits (and activations, where a part says so), so a difference in the last bit of a sum may become one of a whole
+level, and a word that is as likely as another may change. `--control` shows how often: it lets PyTorch write each caption in f64 as well.
 
 `--captions` is what `ocelli caption DIR --mode M --format jsonl` printed for the PNG files of DIR, which have the mode's own size.
 """
@@ -23,15 +23,13 @@ from .data import pixels
 from .export import PARTS, load_checkpoint, quantize_model
 from .generate import answer
 from .model import Ocelli
-from .quant import quantize_activations
 from .train_language import POOLED
 
 
 def reference(checkpoint: Path) -> Ocelli:
-    """The model with the arithmetic of the binary: packed weights, 8-bit activations, 8-bit cache."""
+    """The model with the arithmetic of the binary: packed weights, 8-bit cache."""
     model = load_checkpoint(checkpoint)
     quantize_model(model, PARTS)
-    quantize_activations(model, True)
     model.decoder.quantize_kv = True
     return model.eval()
 

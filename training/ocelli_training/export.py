@@ -19,12 +19,13 @@ from safetensors.numpy import save_file
 from .model import Ocelli, OcelliConfig
 from .quant import QLinear
 
-# The longest matching prefix decides (docs/format.md).
+# The longest matching prefix decides (docs/format.md). Activations stay f32: rounded to 8 bits between the layers, they make words that are
+# nearly as likely as others depend on the last bits of sums, so that no two implementations write quite the same captions.
 PARTS = [
-    {"prefix": "embedding", "bits": 4, "group_size": 32},
-    {"prefix": "layers", "bits": 2, "group_size": 32},
-    {"prefix": "vision", "bits": 8, "group_size": None},
-    {"prefix": "adapter", "bits": 8, "group_size": None},
+    {"prefix": "embedding", "bits": 4, "group_size": 32, "activation_bits": 32},
+    {"prefix": "layers", "bits": 2, "group_size": 32, "activation_bits": 32},
+    {"prefix": "vision", "bits": 8, "group_size": None, "activation_bits": 32},
+    {"prefix": "adapter", "bits": 8, "group_size": None, "activation_bits": 32},
 ]
 BLOCK_BYTES = 64
 ZERO = {2: 1.5, 4: 7.5, 8: 0.0}
@@ -72,8 +73,11 @@ def quantize_model(model: Ocelli, parts: list[dict]) -> None:
     """Gives every matrix the bits of its part; one that is quantized already keeps its scales."""
     for name, layer in model.named_modules():
         part = part_of(file_name(name), parts)
-        if isinstance(layer, QLinear) and part and layer.bits is None:
+        if not isinstance(layer, QLinear) or not part:
+            continue
+        if layer.bits is None:
             layer.enable_quantization(part["bits"], part["group_size"])
+        layer.activation_bits = part.get("activation_bits", 8)
 
 
 def tensors(model: Ocelli) -> dict[str, np.ndarray]:

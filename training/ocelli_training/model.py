@@ -74,7 +74,7 @@ class Conv(QLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         channels_in, k, stride, padding = self.geometry
-        if self.bits is not None and self.quantize_activations:
+        if self.activation_bits == 8:
             # The integer kernels quantize each unfolded row by itself.
             height = (x.shape[2] + 2 * padding - k) // stride + 1
             rows = F.unfold(x, k, padding=padding, stride=stride).transpose(1, 2)

@@ -62,11 +62,12 @@ def fake_quantize_activations(x: Tensor, group_size: int | None) -> Tensor:
 
 
 class QLinear(nn.Linear):
-    """A linear layer that can pretend to have `bits`-bit weights and 8-bit activations."""
+    """A linear layer that can pretend to have `bits`-bit weights, and 8-bit activations."""
 
     bits: int | None = None
     group_size: int | None = None
-    quantize_activations = False
+    # 8: activations are rounded as well.
+    activation_bits = 32
 
     def enable_quantization(self, bits: int, group_size: int | None) -> None:
         """Switches to fake-quantized weights with a learnable factor, started by least squares."""
@@ -98,7 +99,7 @@ class QLinear(nn.Linear):
         return (levels * scale).reshape(self.out_features, -1)[:, : self.in_features]
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bits is not None and self.quantize_activations:
+        if self.activation_bits == 8:
             x = fake_quantize_activations(x, self.group_size)
         return F.linear(x, self.effective_weight(), self.bias)
 
@@ -111,15 +112,3 @@ class QEmbedding(QLinear):
 
     def lookup(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.effective_weight())
-
-
-def enable_quantization(module: nn.Module, bits: int, group_size: int | None) -> None:
-    for child in module.modules():
-        if isinstance(child, QLinear):
-            child.enable_quantization(bits, group_size)
-
-
-def quantize_activations(module: nn.Module, on: bool) -> None:
-    for child in module.modules():
-        if isinstance(child, QLinear):
-            child.quantize_activations = on

@@ -26,7 +26,6 @@ from .guidance import object_maps
 from .loop import train
 from .model import Ocelli
 from .optim import Ema, Optimizer, schedule
-from .quant import quantize_activations
 from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .symbols import codebook, features
 from .train_language import KINDS, POOLED, language_loss, mode_of, turns_of, views_of
@@ -162,8 +161,6 @@ def main() -> None:
     if parts:
         if not goes_on:
             quantize_model(model, parts)
-        quantize_activations(model.decoder, True)
-        quantize_activations(model.adapter, True)
         model.decoder.quantize_kv = True
     # The report's recipe for 2 bits: AdamW without weight decay, an average of the weights.
     trained = {"all": [model, heads], "vision": [model.vision, model.adapter, heads], "decoder": [model.decoder]}[args.learns]

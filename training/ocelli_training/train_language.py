@@ -76,12 +76,13 @@ def make_batch(
 
 
 def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of the answers, and the share of their tokens that are right; `image_tokens` `[B, N, H]` with positions."""
+    """Weighted mean cross-entropy of the answers, and the share of their tokens that are right; `image_tokens` `[B, N, H]` with positions."""
     embeddings = splice(model.decoder.embedding.lookup(batch["ids"]), batch["ids"], image_tokens)
     hidden = model.decoder(embeddings, batch["positions"], batch["mask"])
     wanted = batch["labels"] != IGNORE
-    logits, labels = model.decoder.logits(hidden[wanted]), batch["labels"][wanted]
-    return F.cross_entropy(logits, labels), (logits.detach().argmax(-1) == labels).float().mean()
+    logits, labels, weights = model.decoder.logits(hidden[wanted]), batch["labels"][wanted], batch["weights"][wanted]
+    loss = F.cross_entropy(logits, labels, reduction="none") @ weights / weights.sum()
+    return loss, (logits.detach().argmax(-1) == labels).float().mean()
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ def test_reuse_layers_read_the_keys_of_the_last_regular_layer():
 
 def test_branches_of_a_sequence_give_what_each_turn_alone_gives():
     class Words:
-        user, assistant = [7], [8]
+        user, assistant, weights = [7], [8], {30: 4.0}
         prefix, question, answer = (
             lambda self, views: [1, 2, 7, 4, *[IMAGE] * views[0], 5], lambda self, t: [int(t), 3, 2, 8], lambda self, t: [int(t), 3])
 
@@ -82,6 +82,8 @@ def test_branches_of_a_sequence_give_what_each_turn_alone_gives():
 
     both = states([("20", "30"), ("21", "31")])
     torch.testing.assert_close(both[2:], states([("21", "31")]), rtol=1e-4, atol=1e-5)
+    weights = Sequence.of(Words(), [9], [("20", "30")]).weights
+    assert weights[-4:] == [0.0, 4.0, 1.0, 0.0], "the word that was marked counts four times, the end of the turn once"
 
 
 @pytest.mark.parametrize("bits", [2, 4])

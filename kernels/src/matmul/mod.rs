@@ -1,6 +1,6 @@
 //! Matrix products `x [tokens, columns] * w [rows, columns]^T + bias [rows] -> [tokens, rows]`.
 //!
-//! Weights are packed ([`matmul_packed`]) or f32 ([`matmul_f32`]). Neither the number of threads nor the number of tokens in a
+//! Weights are packed, and meet activations of 8 bits ([`matmul_packed`]) or of f32 ([`matmul_unpacked`]), or f32 ([`matmul_f32`]). Neither the number of threads nor the number of tokens in a
 //! call changes any element of the result: a prompt in pieces gives the bits of a prompt at once.
 
 mod balanced;
@@ -9,12 +9,14 @@ mod packed;
 mod strip;
 #[cfg(test)]
 mod tests;
+mod unpacked;
 mod w8a8;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use self::f32::matmul_f32;
 pub use self::packed::matmul_packed;
+pub use self::unpacked::matmul_unpacked;
 
 use std::ops::Range;
 
@@ -78,6 +80,15 @@ fn fill_bias(out: &mut [f32], rows: usize, bias: Option<&[f32]>) {
     match bias {
         Some(bias) if rows > 0 => out.chunks_exact_mut(rows).for_each(|out| out.copy_from_slice(bias)),
         _ => out.fill(0.0),
+    }
+}
+
+/// Adds the bias of these rows to each token of `out`, `[tokens, rows]`.
+fn add_bias(out: &mut [f32], rows: Range<usize>, bias: Option<&[f32]>) {
+    if let Some(bias) = bias {
+        for out in out.chunks_exact_mut(rows.len()) {
+            out.iter_mut().zip(&bias[rows.clone()]).for_each(|(out, bias)| *out += bias);
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use std::ops::Range;
 use half::slice::HalfFloatSliceExt;
 
 use super::strip::{Block, LANES, Strip};
-use super::{balanced, check_lengths, fill_bias, for_each_piece, w8a8};
+use super::{add_bias, balanced, check_lengths, fill_bias, for_each_piece, w8a8};
 use crate::Isa;
 use crate::isa::for_each_isa;
 use crate::packed::{Bits, PackedMatrix};
@@ -57,11 +57,7 @@ pub fn matmul_packed(isa: Isa, x: &[f32], w: &PackedMatrix<'_>, bias: Option<&[f
         } else {
             piece.many_tokens(out)
         }
-        if let Some(bias) = bias {
-            for out in out.chunks_exact_mut(rows.len()) {
-                out.iter_mut().zip(&bias[rows.clone()]).for_each(|(out, bias)| *out += bias);
-            }
-        }
+        add_bias(out, rows, bias);
     });
 }
 

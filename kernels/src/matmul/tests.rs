@@ -1,9 +1,9 @@
 //! Every product on every instruction set: packed ones equal portable to the bit, f32 ones within a stated error; portable against
-//! sums in f64.
+//! sums in f64; unpacked ones against f32 ones.
 
 use half::f16;
 
-use super::{matmul_f32, matmul_packed};
+use super::{matmul_f32, matmul_packed, matmul_unpacked};
 use crate::testing::{Random, assert_close, assert_same_bits};
 use crate::{Bits, Isa, PackedMatrix, PackedShape, pack_matrix};
 
@@ -148,6 +148,33 @@ fn f32_products_are_within_the_rounding_of_their_sums_on_every_instruction_set()
 }
 
 #[test]
+fn packed_weights_with_f32_activations_give_the_bits_of_their_dequantized_selves() {
+    let mut random = Random::new(4);
+    for bits in ALL_BITS {
+        for group_size in ALL_GROUPS {
+            for columns in COLUMNS {
+                // The last has more rows than are unpacked at a time.
+                for (tokens, rows) in [(1, 1), (1, 7), (4, 3), (5, 9), (2, 0), (0, 3), (2, 16_500 / columns.max(1))] {
+                    let shape = PackedShape::new(bits, rows, columns, group_size).unwrap();
+                    let (codes, scales) = pack_matrix(shape, &random.vec(rows * columns)).unwrap();
+                    let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
+                    let (x, bias) = (random.vec(tokens * columns), random.vec(rows));
+                    for isa in Isa::available() {
+                        let [mut found, mut expected] = [vec![f32::NAN; tokens * rows], vec![f32::NAN; tokens * rows]];
+                        matmul_unpacked(isa, &x, &w, Some(&bias), &mut found);
+                        matmul_f32(isa, &x, &w.dequantize(), columns, Some(&bias), &mut expected);
+                        let name = isa.name();
+                        let what =
+                            format!("{name}, {bits:?}, {group_size:?}, [{tokens}, {columns}] x [{rows}, {columns}]");
+                        assert_same_bits(&found, &expected, &what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn results_do_not_depend_on_the_threads_or_on_the_other_tokens() {
     let mut random = Random::new(3);
     // Above the work of one thread, with few and with many tokens.
@@ -161,7 +188,9 @@ fn results_do_not_depend_on_the_threads_or_on_the_other_tokens() {
             matmul_packed(isa, x, &w, Some(&bias), &mut packed);
             let mut float = vec![0.0; packed.len()];
             matmul_f32(isa, x, &weights, columns, Some(&bias), &mut float);
-            [packed, float]
+            let mut unpacked = vec![0.0; packed.len()];
+            matmul_unpacked(isa, x, &w, Some(&bias), &mut unpacked);
+            [packed, float, unpacked]
         };
         for isa in Isa::available() {
             let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

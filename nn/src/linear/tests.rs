@@ -57,6 +57,23 @@ fn packed_layers_are_their_dequantized_selves_up_to_8_bit_activations() {
 }
 
 #[test]
+fn packed_layers_with_f32_activations_are_their_dequantized_selves_to_the_bit() {
+    for bits in [2, 4, 8] {
+        let shape = PackedShape::new(Bits::new(bits).unwrap(), 5, 300, None).unwrap();
+        let mut writer = WeightsWriter::new();
+        writer.packed("l", shape, &numbers(1, 1500)).unwrap();
+        let mut quantization = quantization(&[("l", bits, None)]);
+        quantization.parts[0].activation_bits = 32;
+        let weights = reopen(&writer, 0).with_quantization(quantization).unwrap();
+        let dequantized = weights.embedding("l", 5, 300).unwrap().forward(&[0, 1, 2, 3, 4]).unwrap();
+        let dequantized = Linear::from_f32(dequantized.into_raw_vec_and_offset().0, 5, 300, None);
+        let x = tokens(7, 300);
+        let found = weights.linear("l", 300, 5, false).unwrap().forward(x.view());
+        assert_eq!(found, dequantized.forward(x.view()), "{bits} bits");
+    }
+}
+
+#[test]
 fn f32_layers_are_exact_up_to_rounding_wherever_they_lie() {
     let (weights, bias) = (numbers(1, 3 * 33), numbers(2, 3));
     let x = tokens(4, 33);

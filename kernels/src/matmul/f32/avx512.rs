@@ -8,23 +8,23 @@
 
 use std::arch::x86_64::*;
 
-/// `out [tokens, rows] = x [tokens, columns] * w [rows, columns]^T`, with `columns` above 0.
+/// See [`super::tiles`].
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn matmul(x: &[f32], w: &[f32], columns: usize, out: &mut [f32]) {
-    super::for_each_tile(x, w, columns, out, |x, w, out, rows| match (x.len() / columns, w.len() / columns) {
-        (3, 4) => tile::<3, 4>(x, w, columns, out, rows),
-        (2, 4) => tile::<2, 4>(x, w, columns, out, rows),
-        (1, 4) => tile::<1, 4>(x, w, columns, out, rows),
-        (3, 1) => tile::<3, 1>(x, w, columns, out, rows),
-        (2, 1) => tile::<2, 1>(x, w, columns, out, rows),
-        _ => tile::<1, 1>(x, w, columns, out, rows),
+pub(super) fn matmul(x: &[f32], w: &[f32], columns: usize, out: &mut [f32], stride: usize) {
+    super::for_each_tile(x, w, columns, out, stride, |x, w, out| match (x.len() / columns, w.len() / columns) {
+        (3, 4) => tile::<3, 4>(x, w, columns, out, stride),
+        (2, 4) => tile::<2, 4>(x, w, columns, out, stride),
+        (1, 4) => tile::<1, 4>(x, w, columns, out, stride),
+        (3, 1) => tile::<3, 1>(x, w, columns, out, stride),
+        (2, 1) => tile::<2, 1>(x, w, columns, out, stride),
+        _ => tile::<1, 1>(x, w, columns, out, stride),
     });
 }
 
-/// `x` is `[T, columns]`, `w` `[R, columns]`; writes `out[t * rows + r]`.
+/// `x` is `[T, columns]`, `w` `[R, columns]`; writes `out[t * stride + r]`.
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn tile<const T: usize, const R: usize>(x: &[f32], w: &[f32], columns: usize, out: &mut [f32], rows: usize) {
+fn tile<const T: usize, const R: usize>(x: &[f32], w: &[f32], columns: usize, out: &mut [f32], stride: usize) {
     let (x, w) = (super::rows_of::<T>(x, columns), super::rows_of::<R>(w, columns));
     let mut totals = [[_mm512_setzero_ps(); T]; R];
     for first in (0..columns).step_by(16) {
@@ -44,7 +44,7 @@ fn tile<const T: usize, const R: usize>(x: &[f32], w: &[f32], columns: usize, ou
     }
     for (r, totals) in totals.into_iter().enumerate() {
         for (t, total) in totals.into_iter().enumerate() {
-            out[t * rows + r] = _mm512_reduce_add_ps(total);
+            out[t * stride + r] = _mm512_reduce_add_ps(total);
         }
     }
 }

@@ -10,9 +10,7 @@ mod avx2;
 mod avx512;
 mod portable;
 
-use std::ops::Range;
-
-use super::{check_lengths, fill_bias, for_each_piece};
+use super::{add_bias, check_lengths, fill_bias, for_each_piece};
 use crate::Isa;
 use crate::isa::Kind;
 
@@ -29,26 +27,23 @@ pub fn matmul_f32(isa: Isa, x: &[f32], w: &[f32], columns: usize, bias: Option<&
     assert_eq!(w.len(), rows * columns, "w has {} elements, not a multiple of {columns} columns", w.len());
     let tokens = check_lengths(x, rows, columns, bias, out);
     for_each_piece(tokens, rows, columns, out, |tokens, rows, out| {
-        piece(isa, &x[tokens.start * columns..tokens.end * columns], w, columns, bias, rows, out);
+        let (x, w) = (&x[tokens.start * columns..tokens.end * columns], &w[rows.start * columns..rows.end * columns]);
+        tiles(isa, x, w, columns, out, rows.len());
+        add_bias(out, rows, bias);
     });
 }
 
-/// One piece of the result on one thread: `x` is `[tokens, columns]`, `out` `[tokens, rows]` of that range.
-fn piece(isa: Isa, x: &[f32], w: &[f32], columns: usize, bias: Option<&[f32]>, rows: Range<usize>, out: &mut [f32]) {
-    let w = &w[rows.start * columns..rows.end * columns];
+/// The product of some rows on one thread: `x` is `[tokens, columns]`, `w` `[rows, columns]`, both with at least one, and `out` the elements
+/// from the first token and row on of a result with `stride` elements a token.
+pub(super) fn tiles(isa: Isa, x: &[f32], w: &[f32], columns: usize, out: &mut [f32], stride: usize) {
     match isa.0 {
-        Kind::Portable => portable::matmul(x, w, columns, out),
+        Kind::Portable => portable::matmul(x, w, columns, out, stride),
         // SAFETY: this kind of `Isa` is made by `Isa::available` alone, where the CPU has these features.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => unsafe { avx2::matmul(x, w, columns, out) },
+        Kind::Avx2 => unsafe { avx2::matmul(x, w, columns, out, stride) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni => unsafe { avx512::matmul(x, w, columns, out) },
-    }
-    if let Some(bias) = bias {
-        for out in out.chunks_exact_mut(rows.len()) {
-            out.iter_mut().zip(&bias[rows.clone()]).for_each(|(out, bias)| *out += bias);
-        }
+        Kind::Avx512Vnni => unsafe { avx512::matmul(x, w, columns, out, stride) },
     }
 }
 
@@ -64,7 +59,7 @@ const TILE_ROWS: usize = 4;
 #[cfg(target_arch = "x86_64")]
 const TOKEN_BLOCK_BYTES: usize = 1 << 17;
 
-/// Calls `tile(x of the tile, w of the tile, out from its first element, rows)` for all tiles of the product.
+/// Calls `tile(x of the tile, w of the tile, out from its first element)` for all tiles of the product; see [`tiles`].
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn for_each_tile(
@@ -72,17 +67,18 @@ fn for_each_tile(
     w: &[f32],
     columns: usize,
     out: &mut [f32],
-    tile: impl Fn(&[f32], &[f32], &mut [f32], usize),
+    stride: usize,
+    tile: impl Fn(&[f32], &[f32], &mut [f32]),
 ) {
     let rows = w.len() / columns;
     let block = (TOKEN_BLOCK_BYTES / size_of::<f32>() / columns).max(1).next_multiple_of(TILE_TOKENS);
-    for (x, out) in x.chunks(block * columns).zip(out.chunks_mut(block * rows)) {
+    for (x, out) in x.chunks(block * columns).zip(out.chunks_mut(block * stride)) {
         let mut row = 0;
         while row < rows {
             let tile_rows = if row + TILE_ROWS <= rows { TILE_ROWS } else { 1 };
             let w = &w[row * columns..(row + tile_rows) * columns];
-            for (x, out) in x.chunks(TILE_TOKENS * columns).zip(out.chunks_mut(TILE_TOKENS * rows)) {
-                tile(x, w, &mut out[row..], rows);
+            for (x, out) in x.chunks(TILE_TOKENS * columns).zip(out.chunks_mut(TILE_TOKENS * stride)) {
+                tile(x, w, &mut out[row..]);
             }
             row += tile_rows;
         }

@@ -1,9 +1,8 @@
 //! `portable-matmul-f32`: plain loops with eight lanes.
 
-/// `out [tokens, rows] = x [tokens, columns] * w [rows, columns]^T`, with `columns` above 0.
-pub(super) fn matmul(x: &[f32], w: &[f32], columns: usize, out: &mut [f32]) {
-    let rows = w.len() / columns;
-    for (x, out) in x.chunks_exact(columns).zip(out.chunks_exact_mut(rows)) {
+/// See [`super::tiles`].
+pub(super) fn matmul(x: &[f32], w: &[f32], columns: usize, out: &mut [f32], stride: usize) {
+    for (x, out) in x.chunks_exact(columns).zip(out.chunks_mut(stride)) {
         for (w, out) in w.chunks_exact(columns).zip(out) {
             *out = dot(x, w);
         }
