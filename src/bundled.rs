@@ -13,7 +13,8 @@ struct Aligned<B: ?Sized>(B);
 
 static WEIGHTS: &Aligned<[u8]> = &Aligned(*include_bytes!("../assets/nano/model.safetensors"));
 
-static FILES: &[(&str, &[u8])] = &[
+/// The files beside the weights.
+pub(crate) static FILES: &[(&str, &[u8])] = &[
     (model_dir::CONFIG, include_bytes!("../assets/nano/config.json")),
     (model_dir::PREPROCESSOR, include_bytes!("../assets/nano/preprocessor_config.json")),
     (model_dir::GENERATION, include_bytes!("../assets/nano/generation_config.json")),

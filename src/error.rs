@@ -86,6 +86,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub(crate) enum Cause {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
     #[error("{} is {found}, expected {expected}", path.display())]
     ModelFile { path: PathBuf, found: String, expected: &'static str },
     #[error("`{field}` in {} is {found}, expected {expected}", path.display())]
@@ -115,7 +117,7 @@ impl Error {
     /// The kind, for callers who match.
     pub fn kind(&self) -> ErrorKind {
         match &*self.cause {
-            Cause::Read { .. } => ErrorKind::Io,
+            Cause::Read { .. } | Cause::Write { .. } => ErrorKind::Io,
             Cause::ModelFile { .. } | Cause::Config { .. } => ErrorKind::Config,
             Cause::Options { .. } => ErrorKind::Options,
             Cause::Weights(error) => nn_kind(error.kind()),
@@ -190,7 +192,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &*self.cause {
-            Cause::Read { source, .. } => Some(source),
+            Cause::Read { source, .. } | Cause::Write { source, .. } => Some(source),
             Cause::ModelFile { .. } | Cause::Config { .. } | Cause::Options { .. } => None,
             Cause::Weights(error) => Some(error),
             Cause::Vision(error) => Some(error),

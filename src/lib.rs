@@ -26,6 +26,7 @@
 //! threads of the rayon pool that the call is made from.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bundled;
 mod error;
 mod inspect;
@@ -33,10 +34,12 @@ mod model;
 mod model_dir;
 mod options;
 mod prompt;
+mod random_model;
 mod response;
 mod session;
 mod trace;
 
+pub use bench::{BenchOptions, BenchReport, LimitsReport, StageReport, bench};
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{KvReport, ModelReport, PartReport, PictureReport};
 pub use model::{EncodedPicture, Model};
@@ -48,6 +51,7 @@ pub use ocelli_nn::Isa;
 pub use ocelli_vision::{Features, Limits, Mode, ModeDescription, Picture, ViewKind, Views};
 pub use options::{CaptionOptions, GenerationOptions, SessionOptions};
 pub use prompt::{Prompt, PromptItem};
+pub use random_model::{Preset, write_random_model};
 pub use response::{Response, Timings};
 pub use session::{ResponseStream, Session};
 pub use trace::trace;

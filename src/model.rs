@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
-use ocelli_adapter::Adapter;
+use ocelli_adapter::{Adapter, AdapterConfig};
 use ocelli_language::{
     ChatTemplate, Decoder, GenerationConfig, ImageTokenIds, KvCache, KvKind, Message, PromptLayout, PromptPart,
     TextConfig, Tokenizer,
 };
-use ocelli_nn::Isa;
-use ocelli_vision::{Encoder, Features, ImageProcessor, Mode, Picture, Views};
+use ocelli_nn::{Isa, QuantizationConfig};
+use ocelli_vision::{Encoder, Features, ImageProcessor, Mode, Picture, Views, VisionConfig};
 
 use crate::bundled;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,7 +38,9 @@ struct Parts {
     decoder: Decoder,
     /// What a session begins with.
     empty_cache: KvCache,
+    adapter_config: AdapterConfig,
     text_config: TextConfig,
+    quantization: Option<QuantizationConfig>,
     image_token_ids: ImageTokenIds,
     generation: GenerationConfig,
     tokenizer: Tokenizer,
@@ -136,7 +138,9 @@ impl Model {
             adapter,
             decoder,
             empty_cache,
+            adapter_config: dir.adapter,
             text_config: dir.text,
+            quantization: dir.weights.quantization().cloned(),
             image_token_ids: dir.image_token_ids,
             generation: dir.generation,
             tokenizer: dir.tokenizer,
@@ -294,6 +298,20 @@ impl Model {
         let mut embeddings = self.parts.decoder.embed(layout.token_ids())?;
         layout.splice(&mut embeddings, image_tokens)?;
         Ok(embeddings)
+    }
+
+    pub(crate) fn vision_config(&self) -> &VisionConfig {
+        self.parts.encoder.config()
+    }
+
+    pub(crate) fn adapter_config(&self) -> &AdapterConfig {
+        &self.parts.adapter_config
+    }
+
+    /// Whether the matrices under `prefix` meet activations of 8 bits.
+    pub(crate) fn has_integer_products(&self, prefix: &str) -> bool {
+        let part = self.parts.quantization.as_ref().and_then(|config| config.part_for(prefix));
+        part.is_some_and(|part| part.activation_bits == 8)
     }
 
     pub(crate) fn empty_cache(&self) -> KvCache {

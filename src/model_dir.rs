@@ -108,7 +108,12 @@ impl Files<'_> {
     }
 
     /// The part `section` of a JSON file, or all of it, as a `T`.
-    fn section<T: DeserializeOwned>(&self, name: &'static str, value: &Value, section: Option<&str>) -> Result<T> {
+    pub(crate) fn section<T: DeserializeOwned>(
+        &self,
+        name: &'static str,
+        value: &Value,
+        section: Option<&str>,
+    ) -> Result<T> {
         let refused = |field: String, found: String, expected: String| {
             Error::from(Cause::Config { path: self.path(name), field, found, expected })
         };

@@ -83,6 +83,19 @@ impl AdapterConfig {
         self.layer(vision_hidden_size).num_parameters() + proj + conv + positions
     }
 
+    /// Multiplications and additions of the matrix products that make `num_tokens` image tokens of `num_patches` patches.
+    pub fn num_operations(
+        &self,
+        vision_hidden_size: usize,
+        text_hidden_size: usize,
+        num_patches: usize,
+        num_tokens: usize,
+    ) -> u64 {
+        let proj = 2 * (num_patches * vision_hidden_size * text_hidden_size) as u64;
+        let conv = 2 * (num_tokens * 9 * text_hidden_size * text_hidden_size) as u64;
+        self.layer(vision_hidden_size).num_operations(&[num_patches]) + proj + conv
+    }
+
     /// The configuration of the transformer layer.
     pub(crate) fn layer(&self, vision_hidden_size: usize) -> EncoderLayerConfig {
         EncoderLayerConfig {

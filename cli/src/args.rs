@@ -45,6 +45,8 @@ pub enum Command {
     Ask(AskArgs),
     /// Show what a model consists of, or what preprocessing does to a picture
     Inspect(InspectArgs),
+    /// Measure how fast a model is on this machine, stage by stage
+    Bench(BenchArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
     /// Run a decoder on given tensors and write what happened inside, to compare with another framework
@@ -161,6 +163,43 @@ pub struct InspectArgs {
     pub format: Format,
 }
 
+/// `ocelli bench`
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// A model of this size instead of `--model`: made once, of random weights, in the cache folder
+    #[arg(long, value_enum, conflicts_with = "model")]
+    pub preset: Option<PresetArg>,
+    /// How closely to look
+    #[arg(long, value_enum, default_value_t = ModeArg::Balanced)]
+    pub mode: ModeArg,
+    /// Text tokens of the prompt, beside those of the picture
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=MAX_NEW_TOKENS))]
+    pub prompt: u32,
+    /// Tokens in the cache before decoding begins [default: the prompt]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=MAX_NEW_TOKENS))]
+    pub depth: u32,
+    /// Tokens to decode
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=MAX_NEW_TOKENS))]
+    pub generate: u32,
+    /// How often to measure
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Sizes of models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PresetArg {
+    /// The on-device model of the AFM 2025 report: 1.3 GB of random weights
+    #[value(name = "afm-3b")]
+    Afm3b,
+    /// The bundled model
+    Nano,
+}
+
 /// `ocelli completions`
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
@@ -211,7 +250,7 @@ pub enum CaptionFormat {
     Jsonl,
 }
 
-/// What `ask` and `inspect` print.
+/// What `ask`, `inspect` and `bench` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people

@@ -55,6 +55,13 @@ impl Console {
         self.suspend(|| eprint(&format_args!("error: {error}")));
     }
 
+    /// What takes long, unless `--quiet`.
+    pub fn note(&self, note: &dyn Display) {
+        if !self.quiet {
+            self.suspend(|| eprint(note));
+        }
+    }
+
     /// A detail, for `--verbose`.
     pub fn detail(&self, detail: &dyn Display) {
         if self.verbose {

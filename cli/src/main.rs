@@ -3,6 +3,7 @@
 
 mod args;
 mod ask;
+mod bench;
 mod caption;
 mod console;
 mod inputs;
@@ -65,6 +66,7 @@ fn run(cli: &Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Caption(args) => caption::run(args, &cli.common, console),
         Command::Ask(args) => ask::run(args, &cli.common, console),
         Command::Inspect(args) => inspect::run(args, &cli.common, console),
+        Command::Bench(args) => bench::run(args, &cli.common, console),
         Command::Trace(args) => trace::run(args, &cli.common),
         Command::Completions(args) => {
             // Into memory first: it panics where it cannot write.

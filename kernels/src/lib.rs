@@ -13,6 +13,7 @@
 //! `cargo test -p ocelli-kernels` on a CPU that has them is their test. `OCELLI_ISA=avx2` goes around them.
 
 pub mod activation;
+mod aligned;
 mod attention;
 mod error;
 mod isa;
@@ -21,6 +22,7 @@ mod matmul;
 mod norm;
 mod pack;
 mod packed;
+mod probe;
 mod quantize;
 mod rope;
 mod softmax;
@@ -35,5 +37,6 @@ pub use matmul::{matmul_f32, matmul_packed, matmul_unpacked};
 pub use norm::{layer_norm, rms_norm};
 pub use pack::pack_matrix;
 pub use packed::{BLOCK_BYTES, Bits, MAX_COLUMNS, PackedMatrix, PackedShape};
+pub use probe::MachineLimits;
 pub use rope::{RotaryCoefficients, RotaryEmbedding, rope_interleaved};
 pub use softmax::softmax;

@@ -157,6 +157,20 @@ impl PackedShape {
         self.rows * self.num_groups()
     }
 
+    /// Sets the codes beyond the last column to 0 in `codes`, `[rows, row_bytes]`.
+    pub fn clear_padding(&self, codes: &mut [u8]) {
+        let used = self.columns % self.bits.weights_per_block();
+        if used == 0 {
+            return;
+        }
+        let last_block = self.row_bytes() - BLOCK_BYTES;
+        for row in codes.chunks_exact_mut(self.row_bytes()) {
+            for (byte, code) in row[last_block..].iter_mut().enumerate() {
+                *code &= !(u32::MAX << (used_codes(used, byte) * self.bits.count())) as u8;
+            }
+        }
+    }
+
     fn check_lengths(&self, codes: &[u8], scales: &[f16]) -> Result<(), Error> {
         let wrong =
             |what, expected, found| Error::Length { what, rows: self.rows, columns: self.columns, expected, found };
@@ -202,9 +216,7 @@ impl<'a> PackedMatrix<'a> {
             let last_block = row_bytes - BLOCK_BYTES;
             for (row, codes) in codes.chunks_exact(row_bytes).enumerate() {
                 for (byte, &code) in codes[last_block..].iter().enumerate() {
-                    // Weights b, b + 64, ... of the run: those below `used` are the lowest bits.
-                    let used_here = (used + BLOCK_BYTES - 1 - byte) / BLOCK_BYTES;
-                    if u32::from(code) >> (used_here as u32 * shape.bits.count()) != 0 {
+                    if u32::from(code) >> (used_codes(used, byte) * shape.bits.count()) != 0 {
                         return Err(Error::Padding { row, byte: last_block + byte });
                     }
                 }
@@ -268,6 +280,12 @@ impl<'a> PackedMatrix<'a> {
         self.unpack_rows(Isa::PORTABLE, 0..rows, &mut values);
         values
     }
+}
+
+/// Codes of a byte of the last block that belong to weights, when the block has `used` weights: the lowest bits, as the byte holds the weights
+/// b, b + 64, ... of the run.
+fn used_codes(used: usize, byte: usize) -> u32 {
+    ((used + BLOCK_BYTES - 1 - byte) / BLOCK_BYTES) as u32
 }
 
 for_each_isa! {

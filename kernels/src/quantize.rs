@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use crate::Isa;
+use crate::aligned::AlignedVec;
 use crate::isa::for_each_isa;
 use crate::packed::PackedShape;
 
@@ -13,7 +14,7 @@ use crate::packed::PackedShape;
 #[derive(Debug)]
 pub(crate) struct QuantizedActivations {
     /// `[tokens, padded_columns]`; 0 in the padding.
-    pub codes: Vec<i8>,
+    pub codes: AlignedVec<i8>,
     /// `[tokens, num_groups]`.
     pub scales: Vec<f32>,
     /// Sum of the codes of each group, `[tokens, num_groups]`.
@@ -25,7 +26,7 @@ impl QuantizedActivations {
     pub fn new(isa: Isa, activations: &[f32], shape: PackedShape) -> QuantizedActivations {
         let (columns, padded_columns, num_groups) = (shape.columns(), shape.padded_columns(), shape.num_groups());
         let tokens = activations.len() / columns;
-        let mut codes = vec![0; tokens * padded_columns];
+        let mut codes = AlignedVec::zeros(tokens * padded_columns);
         let mut scales = vec![0.0; tokens * num_groups];
         let mut sums = vec![0; tokens * num_groups];
         // A decoding step is one job, which no other thread has to be woken for.
@@ -151,7 +152,7 @@ mod tests {
             let all = QuantizedActivations::new(isa, &values, shape);
             for token in [0, 1, 327, 328, 999] {
                 let alone = QuantizedActivations::new(isa, &values[token * 200..(token + 1) * 200], shape);
-                assert_eq!(alone.codes, all.codes[token * 256..(token + 1) * 256]);
+                assert_eq!(alone.codes[..], all.codes[token * 256..(token + 1) * 256]);
                 assert_eq!(alone.scales, all.scales[token * 4..(token + 1) * 4]);
                 assert_eq!(alone.sums, all.sums[token * 4..(token + 1) * 4]);
             }

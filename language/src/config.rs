@@ -143,6 +143,18 @@ impl TextConfig {
         embedding + head + hidden + regular * self.num_kv_layers() as u64 + reuse * self.num_kv_reuse_layers as u64
     }
 
+    /// Multiplications and additions of the matrix products for `num_tokens` tokens after `num_cached` others, the logits of the last of
+    /// them being wanted: the layers that reuse keys and values run for that one alone.
+    pub fn num_operations(&self, num_cached: usize, num_tokens: usize) -> u64 {
+        let (hidden, q, kv) = (self.hidden_size as u64, self.q_dim() as u64, self.kv_dim() as u64);
+        let (cached, tokens) = (num_cached as u64, num_tokens as u64);
+        let shared = 2 * hidden * q + 3 * hidden * self.intermediate_size as u64;
+        let regular = 2 * (shared + 2 * hidden * kv) * tokens + 4 * q * (cached * tokens + tokens * (tokens + 1) / 2);
+        let reuse = 2 * shared + 4 * q * (cached + tokens);
+        let head = 2 * self.vocab_size as u64 * hidden;
+        regular * self.num_kv_layers() as u64 + reuse * self.num_kv_reuse_layers as u64 + head
+    }
+
     fn check(&self, fields: &JsonFields<'_>) -> Result<()> {
         if self.num_kv_reuse_layers >= self.num_hidden_layers {
             return Err(fields.error(

@@ -41,6 +41,15 @@ impl EncoderLayerConfig {
         let norms_and_scales = hidden_size * if self.layer_scale { 6 } else { 4 };
         attention + mlp + norms_and_scales
     }
+
+    /// Multiplications and additions of the matrix products of a layer over sequences of these lengths: two for each weight and token, and
+    /// for each query, key and feature of scores and of their sums over values.
+    pub fn num_operations(&self, sequence_lengths: &[usize]) -> u64 {
+        let (hidden_size, inner) = (self.hidden_size as u64, self.intermediate_size as u64);
+        let weights = 4 * hidden_size * hidden_size + 2 * hidden_size * inner;
+        let of_sequence = |&len: &usize| len as u64 * (2 * weights + 4 * len as u64 * hidden_size);
+        sequence_lengths.iter().map(of_sequence).sum()
+    }
 }
 
 /// A pre-norm transformer layer without a mask.

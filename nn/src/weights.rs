@@ -241,7 +241,8 @@ impl Weights {
         Ok((Bytes::new(file, entry), entry.dtype))
     }
 
-    pub(crate) fn quantization(&self) -> Option<&QuantizationConfig> {
+    /// The `quantization_config` of the model, if it has one.
+    pub fn quantization(&self) -> Option<&QuantizationConfig> {
         self.quantization.as_deref()
     }
 }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ocelli_kernels::{PackedShape, pack_matrix};
+use half::f16;
+use ocelli_kernels::{PackedMatrix, PackedShape, pack_matrix};
 use safetensors::{Dtype, SafeTensorError, View};
 
 use crate::Error;
@@ -85,8 +86,24 @@ impl WeightsWriter {
     pub fn packed(&mut self, name: &str, shape: PackedShape, values: &[f32]) -> Result<&mut WeightsWriter, Error> {
         let (codes, scales) = pack_matrix(shape, values)
             .map_err(|error| Error::Write { tensor: format!("{name}.weight"), detail: error.to_string() })?;
+        self.packed_bytes(name, shape, codes, &scales)
+    }
+
+    /// Adds a matrix that is packed already: codes `[rows, row_bytes]` and scales `[rows, num_groups]`. Otherwise as [`WeightsWriter::packed`].
+    ///
+    /// # Errors
+    /// [`Error::Write`] if the name is taken, or the bytes are no such matrix.
+    pub fn packed_bytes(
+        &mut self,
+        name: &str,
+        shape: PackedShape,
+        codes: Vec<u8>,
+        scales: &[f16],
+    ) -> Result<&mut WeightsWriter, Error> {
+        PackedMatrix::new(shape, &codes, scales)
+            .map_err(|error| Error::Write { tensor: format!("{name}.weight"), detail: error.to_string() })?;
         self.add(&format!("{name}.weight_codes"), Dtype::U8, &[shape.rows(), shape.row_bytes()], codes)?;
-        let scales = bytemuck::cast_slice(&scales).to_vec();
+        let scales = bytemuck::cast_slice(scales).to_vec();
         self.add(&format!("{name}.weight_scales"), Dtype::F16, &[shape.rows(), shape.num_groups()], scales)
     }
 

@@ -4,6 +4,7 @@ use ocelli_nn::{Activation, EncoderLayerConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::window::Windows;
 
 const FILE: &str = "config.json";
 /// The most numbers in one activation of one view: 512 MB as f32. ViT-g at 672 has 14 million.
@@ -229,6 +230,25 @@ impl VisionConfig {
             + encoder.num_hidden_layers * self.layer().num_parameters()
     }
 
+    /// Multiplications and additions of the matrix products that encode one view of `grid` patches; for ViTDet-L at 48 x 48 it is 1.51e12.
+    pub fn num_operations(&self, grid: (usize, usize)) -> u64 {
+        let (layer, num_patches) = (self.layer(), grid.0 * grid.1);
+        let layers: u64 = match self {
+            Self::RwVitDet(config) => {
+                let windows = Windows::new(grid, config.window_size, config.num_register_tokens).sequence_lengths();
+                let num_global = config.global_layers.len();
+                let whole = layer.num_operations(&[num_patches + config.num_register_tokens]);
+                let windowed = layer.num_operations(&windows);
+                num_global as u64 * whole + (config.encoder.num_hidden_layers - num_global) as u64 * windowed
+            }
+            Self::Vit(config) => {
+                let length = num_patches + config.num_register_tokens + usize::from(config.class_token);
+                config.encoder.num_hidden_layers as u64 * layer.num_operations(&[length])
+            }
+        };
+        layers + self.encoder().num_patch_embed_operations(num_patches)
+    }
+
     /// The configuration of each layer.
     pub(crate) fn layer(&self) -> EncoderLayerConfig {
         let encoder = self.encoder();
@@ -357,6 +377,23 @@ impl EncoderConfig {
                     channels * (kernel_size * kernel_size * channels_in + 1) + num_blocks * block
                 })
                 .sum(),
+        }
+    }
+
+    fn num_patch_embed_operations(&self, num_patches: usize) -> u64 {
+        let area = self.patch_size * self.patch_size;
+        match self.patch_embed {
+            PatchEmbedKind::Linear => 2 * (num_patches * self.hidden_size * self.num_channels * area) as u64,
+            PatchEmbedKind::ConvStem => {
+                let mut cells = num_patches * area;
+                let mut total = 0;
+                for (channels_in, ConvStageConfig { kernel_size, channels, num_blocks }) in self.conv_stages() {
+                    cells /= kernel_size * kernel_size;
+                    let weights = channels * (kernel_size * kernel_size * channels_in + num_blocks * 18 * channels);
+                    total += 2 * (cells * weights) as u64;
+                }
+                total
+            }
         }
     }
 

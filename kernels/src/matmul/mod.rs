@@ -6,6 +6,7 @@
 mod balanced;
 mod f32;
 mod packed;
+mod panel;
 mod strip;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use std::ops::Range;
 
 use half::slice::HalfFloatSliceExt;
 
+use super::panel::{Panel, TILE_ROWS};
 use super::strip::{Block, LANES, Strip};
 use super::{add_bias, balanced, check_lengths, fill_bias, for_each_piece, w8a8};
 use crate::Isa;
@@ -52,10 +53,10 @@ pub fn matmul_packed(isa: Isa, x: &[f32], w: &PackedMatrix<'_>, bias: Option<&[f
     let x = QuantizedActivations::new(isa, x, shape);
     for_each_piece(tokens, rows, columns, out, |tokens, rows, out| {
         let piece = Piece { isa, x: &x, w, tokens, rows: rows.clone() };
-        if piece.tokens.len() < LANES {
-            piece.few_tokens(out)
-        } else {
-            piece.many_tokens(out)
+        match (piece.tokens.len(), w.shape().group_size()) {
+            (..LANES, _) => piece.few_tokens(out),
+            (_, None) => piece.many_tokens_without_groups(out),
+            _ => piece.many_tokens(out),
         }
         add_bias(out, rows, bias);
     });
@@ -90,6 +91,41 @@ impl Piece<'_> {
                 out[first..first + rows.len()].copy_from_slice(&results.as_flattened()[..rows.len()]);
             }
         });
+    }
+
+    /// Rows with one scale each, unpacked once for all tokens.
+    fn many_tokens_without_groups(&self, out: &mut [f32]) {
+        let (width, num_rows) = (self.w.shape().padded_columns(), self.rows.len());
+        let levels = levels(self.w.shape().bits());
+        let codes = &self.x.codes[self.tokens.start * width..self.tokens.end * width];
+        let (scales, sums) = (&self.x.scales[self.tokens.clone()], &self.x.sums[self.tokens.clone()]);
+        let (mut panel, panel_rows) = Panel::new(self.isa, self.w);
+        let offset = panel.offset();
+        let mut row_scales = vec![[0.0; TILE_ROWS]; panel_rows / TILE_ROWS];
+        for first in self.rows.clone().step_by(panel_rows) {
+            let rows = first..self.rows.end.min(first + panel_rows);
+            panel.fill(self.w, rows.clone());
+            let panel_scales = &mut row_scales.as_flattened_mut()[..rows.len()];
+            self.w.scales_of(rows.clone()).convert_to_f32_slice(panel_scales);
+            panel_scales.iter_mut().for_each(|scale| *scale *= levels.factor);
+            let out = &mut out[first - self.rows.start..];
+            panel.for_each_tile(rows.len(), codes, |token, row, tile| {
+                let row_scales = &row_scales[row / TILE_ROWS];
+                let width = TILE_ROWS.min(rows.len() - row);
+                for ((token, products), (scale, sum)) in
+                    (token..).zip(tile).zip(scales[token..].iter().zip(&sums[token..]))
+                {
+                    let mut results = [0.0; TILE_ROWS];
+                    for ((result, products), row_scale) in results.iter_mut().zip(products).zip(row_scales) {
+                        let products = products.wrapping_sub(offset.wrapping_mul(*sum));
+                        // Added to 0, as where there are groups: that makes 0 of -0.
+                        *result += row_scale * scale * levels.sum(products, *sum);
+                    }
+                    let place = token * num_rows + row;
+                    out[place..place + width].copy_from_slice(&results[..width]);
+                }
+            });
+        }
     }
 
     /// One row at a time with four tokens in the lanes.

@@ -91,13 +91,13 @@ fn the_largest_codes_and_activations_do_not_overflow() {
                 let (codes, scales) = (vec![largest_code; shape.codes_len()], vec![f16::ONE; shape.scales_len()]);
                 let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
                 for (sign, activation) in [(1.0, 127.0), (-1.0, -127.0)] {
-                    let x = vec![activation; columns];
                     let expected = f64::from(sign * 127.0 * level) * columns as f64;
-                    for isa in Isa::available() {
-                        let mut out = [0.0];
-                        matmul_packed(isa, &x, &w, None, &mut out);
+                    // One token and several: different kernels.
+                    for (isa, tokens) in Isa::available().into_iter().flat_map(|isa| [(isa, 1), (isa, 5)]) {
+                        let mut out = vec![0.0; tokens];
+                        matmul_packed(isa, &vec![activation; tokens * columns], &w, None, &mut out);
                         let what = format!("{}, {bits:?}, groups {group_size:?}, {columns} columns", isa.name());
-                        assert_close(&out, &[expected], 1e-4 * expected.abs(), &what);
+                        assert_close(&out, &vec![expected; tokens], 1e-4 * expected.abs(), &what);
                     }
                 }
             }

@@ -65,14 +65,25 @@ pub(super) fn fold(vectors: [__m512i; LANES]) -> [__m256i; LANES] {
     low
 }
 
-/// The slices in chunks of `N` bytes, `count` of them each.
+/// The slices in chunks of `N` elements, `count` of them each.
 #[inline(always)]
-pub(super) fn chunks_of<T, const N: usize, const K: usize>(slices: [&[T]; K], count: usize) -> [&[[T; N]]; K] {
-    slices.map(|slice| &slice.as_chunks::<N>().0[..count])
+pub(super) fn chunks_of<'a, T, const N: usize, const K: usize>(
+    slices: [&'a [T]; K],
+    count: usize,
+) -> [&'a [[T; N]]; K] {
+    let mut chunks: [&'a [[T; N]]; K] = [&[]; K];
+    for (chunks, slice) in chunks.iter_mut().zip(slices) {
+        *chunks = &slice.as_chunks::<N>().0[..count];
+    }
+    chunks
 }
 
 /// Some of the chunks of each slice.
 #[inline(always)]
-pub(super) fn part_of<T, const K: usize>(slices: [&[T]; K], first: usize, count: usize) -> [&[T]; K] {
-    slices.map(|slice| &slice[first..first + count])
+pub(super) fn part_of<'a, T, const K: usize>(slices: [&'a [T]; K], first: usize, count: usize) -> [&'a [T]; K] {
+    let mut parts: [&'a [T]; K] = [&[]; K];
+    for (part, slice) in parts.iter_mut().zip(slices) {
+        *part = &slice[first..first + count];
+    }
+    parts
 }
