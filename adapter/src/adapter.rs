@@ -5,7 +5,7 @@
 //! ```
 
 use ndarray::{Array2, Array3, ArrayView2};
-use ocelli_nn::{EncoderLayer, Linear, Weights};
+use ocelli_nn::{EncoderLayer, Linear, Weights, on_pool};
 
 use crate::config::AdapterConfig;
 use crate::conv_pool::{PoolAxis, pool_shifted};
@@ -75,14 +75,16 @@ impl Adapter {
             Some(table) => Some(block_means(table, pooled).ok_or(Error::Positions { pooled })?),
             None => None,
         };
-        let mut tokens = features.to_owned();
-        let num_patches = tokens.nrows();
-        self.layer.forward(&mut tokens, &[num_patches]);
-        let projected = self.proj.forward(tokens.view()); // [rows * columns, hidden_size]
-        let mut image_tokens = self.conv.forward(pool_shifted(projected.view(), rows, columns).view());
-        if let Some(positions) = positions {
-            image_tokens += &positions;
-        }
-        Ok(image_tokens)
+        Ok(on_pool(|| {
+            let mut tokens = features.to_owned();
+            let num_patches = tokens.nrows();
+            self.layer.forward(&mut tokens, &[num_patches]);
+            let projected = self.proj.forward(tokens.view()); // [rows * columns, hidden_size]
+            let mut image_tokens = self.conv.forward(pool_shifted(projected.view(), rows, columns).view());
+            if let Some(positions) = positions {
+                image_tokens += &positions;
+            }
+            image_tokens
+        }))
     }
 }

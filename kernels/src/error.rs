@@ -70,14 +70,6 @@ pub enum Error {
         /// Byte in that row.
         byte: usize,
     },
-    /// An 8-bit code is -128.
-    #[error("row {row}, column {column} has the 8-bit code -128, expected -127..=127")]
-    Code {
-        /// Row of the matrix.
-        row: usize,
-        /// Column of the matrix.
-        column: usize,
-    },
     /// A weight to be packed is infinite or not a number.
     #[error("the weight at row {row}, column {column} is {found} and cannot be packed")]
     Weight {
@@ -111,7 +103,7 @@ impl Error {
             Error::Bits { .. } | Error::GroupSize { .. } | Error::TooLarge { .. } | Error::Length { .. } => {
                 ErrorKind::Shape
             }
-            Error::Scale { .. } | Error::Padding { .. } | Error::Code { .. } | Error::Weight { .. } => ErrorKind::Value,
+            Error::Scale { .. } | Error::Padding { .. } | Error::Weight { .. } => ErrorKind::Value,
             Error::UnknownIsa { .. } | Error::UnavailableIsa { .. } => ErrorKind::Isa,
         }
     }

@@ -29,6 +29,12 @@ mod softmax;
 #[cfg(test)]
 mod testing;
 
+/// Runs `work` on a thread of the current rayon pool. A caller from outside the pool hands its work over once, and not for every parallel
+/// section inside, each of which would have to wake the pool and be woken by it.
+pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
 pub use attention::{KvRows, attention_cached, attention_f32};
 pub use error::{Error, ErrorKind};
 pub use half::f16;

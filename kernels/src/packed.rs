@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | 2 | 256 | `s * (q - 1.5)` |
 //! | 4 | 128 | `s * (q - 7.5)` |
-//! | 8 | 64 | `s * q` (two's complement, -127..=127) |
+//! | 8 | 64 | `s * q` (two's complement; packing gives -127..=127) |
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ use crate::{Error, Isa};
 /// Bytes of a block; every row is a whole number of blocks.
 pub const BLOCK_BYTES: usize = 64;
 
-/// The most columns a packed matrix may have: `127 * 127 * 2^17 < 2^31`, so that the sum over a row fits an `i32`.
+/// The most columns a packed matrix may have: `128 * 127 * 2^17 < 2^31`, so that the sum over a row fits an `i32`.
 pub const MAX_COLUMNS: usize = 1 << 17;
 
 /// Bits of a packed weight.
@@ -29,7 +29,7 @@ pub enum Bits {
     Two,
     /// 4 bits, balanced.
     Four,
-    /// 8 bits, -127..=127.
+    /// 8 bits, two's complement.
     Eight,
 }
 
@@ -193,11 +193,12 @@ pub struct PackedMatrix<'a> {
 }
 
 impl<'a> PackedMatrix<'a> {
-    /// A matrix over `codes` (`[rows, row_bytes]`) and `scales` (`[rows, num_groups]`); every byte is checked.
+    /// A matrix over `codes` (`[rows, row_bytes]`) and `scales` (`[rows, num_groups]`); scales and padding are checked; any
+    /// codes are weights.
     ///
     /// # Errors
     /// [`Error::Length`], [`Error::Scale`] (negative or not finite), [`Error::Padding`] (codes beyond the last column are not
-    /// 0) and [`Error::Code`] (-128 among 8-bit codes).
+    /// 0).
     pub fn new(shape: PackedShape, codes: &'a [u8], scales: &'a [f16]) -> Result<PackedMatrix<'a>, Error> {
         let matrix = PackedMatrix::assume_valid(shape, codes, scales)?;
         let num_groups = shape.num_groups();
@@ -206,11 +207,6 @@ impl<'a> PackedMatrix<'a> {
             return Err(Error::Scale { row, group, found: scales[index].to_f32() });
         }
         let row_bytes = shape.row_bytes();
-        if shape.bits == Bits::Eight
-            && let Some(index) = codes.iter().position(|&code| code == 0x80)
-        {
-            return Err(Error::Code { row: index / row_bytes, column: index % row_bytes });
-        }
         let used = shape.columns % shape.bits.weights_per_block();
         if used != 0 {
             let last_block = row_bytes - BLOCK_BYTES;

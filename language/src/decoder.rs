@@ -14,7 +14,7 @@
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 use ocelli_kernels::{RotaryCoefficients, RotaryEmbedding};
-use ocelli_nn::{Embedding, Linear, RmsNorm, Weights};
+use ocelli_nn::{Embedding, Linear, RmsNorm, Weights, on_pool};
 
 use crate::attention::{Tokens, load_static_scales};
 use crate::config::TextConfig;
@@ -139,7 +139,7 @@ impl Decoder {
     /// [`ErrorKind::ContextFull`](crate::ErrorKind::ContextFull) when the tokens do not fit, [`ErrorKind::Shape`](crate::ErrorKind::Shape)
     /// when the embeddings have another width, or the cache is another decoder's. The cache is then unchanged.
     pub fn prefill(&self, embeddings: ArrayView2<'_, f32>, cache: &mut KvCache, wanted: Wanted) -> Result<Array2<f32>> {
-        self.prefill_observed(embeddings, cache, wanted, &mut |_| ())
+        on_pool(|| self.prefill_observed(embeddings, cache, wanted, &mut |_| ()))
     }
 
     /// Runs one token, and gives the logits of the next, `[vocab_size]`.

@@ -33,7 +33,7 @@ pub use rms_norm::RmsNorm;
 pub use weights::Weights;
 pub use writer::WeightsWriter;
 
-pub use ocelli_kernels::{Bits, Isa, MachineLimits, PackedShape};
+pub use ocelli_kernels::{Bits, Isa, MachineLimits, PackedShape, on_pool};
 
 /// Calls `body` with the rows of `x` one after the other in memory.
 fn with_rows(x: &mut ndarray::Array2<f32>, body: impl FnOnce(&mut [f32])) {

@@ -3,7 +3,7 @@
     joint    python -m ocelli_training.train_joint --sprites CACHE --tokenizer FILE --run RUNS/joint --vision RUNS/vision/checkpoint.pt \\
                  --language RUNS/language/checkpoint.pt --minutes 30
     tuning   the same with --init RUNS/joint/checkpoint.pt and other --shares
-    QAT      the same with --init ... --quantize: 2-bit decoder, 4-bit embedding, 8-bit encoder and adapter, learnable scales, EMA
+    QAT      the same with --init ... --teacher ... --quantize: 2-bit decoder, 4-bit embedding, 8-bit encoder and adapter, learnable scales, EMA
 
 The symbolic targets of stage 1 go on beside the language loss; they keep the tokens readable.
 """
@@ -21,10 +21,10 @@ from torch import Tensor
 from .chat import Chat, Sequence, collate
 from .checkpoint import is_quantized, latest, load_weights, save
 from .data import loader, pixels
-from .export import PARTS, quantize_model
+from .export import PARTS, load_checkpoint, quantize_model
 from .guidance import object_maps
 from .loop import train
-from .model import Ocelli
+from .model import Decoder, Ocelli
 from .optim import Ema, Optimizer, schedule
 from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .symbols import codebook, features
@@ -91,7 +91,8 @@ def make_batch(
 
 
 def joint_losses(
-    model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, learns: str = "all", frozen_layers: int = 0
+    model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, learns: str = "all", frozen_layers: int = 0,
+    teacher: Decoder | None = None,
 ) -> dict[str, Tensor]:
     """The losses of one batch; `learns` is "all", "vision" (no language loss) or "decoder" (no gradient for encoder and adapter)."""
     mode = batch["mode"]
@@ -113,7 +114,8 @@ def joint_losses(
     if learns != "vision":
         with torch.set_grad_enabled(learns != "decoder"):
             tokens = tokens + model.adapter.positions(pooled)
-        out["text"], out[right] = language_loss(model, batch, tokens.reshape(len(batch["ids"]), -1, tokens.shape[-1]))
+        tokens = tokens.reshape(len(batch["ids"]), -1, tokens.shape[-1])
+        out["text"], out[right] = language_loss(model, batch, tokens, teacher)
     return out
 
 
@@ -126,6 +128,7 @@ def main() -> None:
     parser.add_argument("--language", type=Path, help="checkpoint for the decoder and the token positions")
     parser.add_argument("--init", type=Path, help="checkpoint for everything")
     parser.add_argument("--quantize", action="store_true", help="quantization-aware (2/4/8 bits), AdamW, EMA")
+    parser.add_argument("--teacher", type=Path, help="checkpoint of a decoder to learn from as well: that of the 32-bit model, for QAT")
     parser.add_argument("--learns", choices=("all", "vision", "decoder"), default="all", help="vision: encoder and adapter, without the language loss")
     parser.add_argument("--nouns", type=int, default=60)
     parser.add_argument("--shares", default="rapid=0.3,balanced=0.45,high=0.02,symbols=0.23", help="of steps")
@@ -162,6 +165,7 @@ def main() -> None:
         if not goes_on:
             quantize_model(model, parts)
         model.decoder.quantize_kv = True
+    teacher = load_checkpoint(args.teacher).decoder.eval() if args.teacher else None
     # The report's recipe for 2 bits: AdamW without weight decay, an average of the weights.
     trained = {"all": [model, heads], "vision": [model.vision, model.adapter, heads], "decoder": [model.decoder]}[args.learns]
     optimizer = Optimizer(trained, None if args.quantize else args.matrix_lr or None, args.lr)
@@ -183,7 +187,7 @@ def main() -> None:
 
     def one_step(step: int, progress: float) -> dict[str, float]:
         batch = next(batches)
-        out = joint_losses(model, heads, batch, book, args.nouns, args.learns, args.frozen_layers)
+        out = joint_losses(model, heads, batch, book, args.nouns, args.learns, args.frozen_layers, teacher)
         loss = out.get("text", 0.0) + args.vision_weight * sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS)
         (loss / args.accumulate).backward()
         if (step + 1) % args.accumulate == 0:

@@ -21,7 +21,7 @@ from .checkpoint import latest, load_weights, save
 from .data import loader
 from .language import caption, questions
 from .loop import train
-from .model import Ocelli
+from .model import Decoder, Ocelli
 from .optim import Optimizer, schedule
 from .scenes import Library, Scene, crop, sample_scene
 from .symbols import codebook, noisy_tokens
@@ -75,14 +75,26 @@ def make_batch(
     return {**collate(sequences), "images": torch.from_numpy(np.stack(images)), "mode": mode}
 
 
-def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted mean cross-entropy of the answers, and the share of their tokens that are right; `image_tokens` `[B, N, H]` with positions."""
-    embeddings = splice(model.decoder.embedding.lookup(batch["ids"]), batch["ids"], image_tokens)
-    hidden = model.decoder(embeddings, batch["positions"], batch["mask"])
+def answer_logits(decoder: Decoder, batch: dict, image_tokens: Tensor) -> Tensor:
+    """`[labels, vocab]` for the tokens of the answers; `image_tokens` `[B, N, H]` with positions."""
+    embeddings = splice(decoder.embedding.lookup(batch["ids"]), batch["ids"], image_tokens)
+    hidden = decoder(embeddings, batch["positions"], batch["mask"])
+    return decoder.logits(hidden[batch["labels"] != IGNORE])
+
+
+def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Decoder | None = None) -> tuple[Tensor, Tensor]:
+    """Weighted mean cross-entropy of the answers, and the share of their tokens that are right.
+
+    With a teacher half of it is the divergence from what that decoder would say: there is more in it than in the words that were drawn.
+    """
     wanted = batch["labels"] != IGNORE
-    logits, labels, weights = model.decoder.logits(hidden[wanted]), batch["labels"][wanted], batch["weights"][wanted]
-    loss = F.cross_entropy(logits, labels, reduction="none") @ weights / weights.sum()
-    return loss, (logits.detach().argmax(-1) == labels).float().mean()
+    logits, labels, weights = answer_logits(model.decoder, batch, image_tokens), batch["labels"][wanted], batch["weights"][wanted]
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    if teacher:
+        with torch.no_grad():
+            expected = answer_logits(teacher, batch, image_tokens).log_softmax(-1)
+        losses = 0.5 * losses + F.kl_div(logits.log_softmax(-1), expected, log_target=True, reduction="none").sum(-1)
+    return losses @ weights / weights.sum(), (logits.detach().argmax(-1) == labels).float().mean()
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 //! A vision encoder of either architecture, as config.json names it.
 
 use ndarray::{Array2, ArrayView2, ArrayView4, Axis, Slice};
-use ocelli_nn::Weights;
+use ocelli_nn::{Weights, on_pool};
 
 use crate::config::VisionConfig;
 use crate::error::{Error, Result};
@@ -90,10 +90,10 @@ impl Encoder {
         let mut tokens = Array2::zeros((num_views * length, hidden_size));
         let mut pooled = Array2::zeros((num_views, hidden_size));
         for (index, view) in pixel_values.axis_iter(Axis(0)).enumerate() {
-            let (features, summary) = match &self.architecture {
+            let (features, summary) = on_pool(|| match &self.architecture {
                 Architecture::RwVitDet(encoder) => encoder.encode(view, grid),
                 Architecture::Vit(encoder) => encoder.encode(view, grid),
-            };
+            });
             tokens.slice_axis_mut(Axis(0), Slice::from(index * length..(index + 1) * length)).assign(&features);
             pooled.row_mut(index).assign(&summary);
         }

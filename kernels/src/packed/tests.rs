@@ -81,7 +81,7 @@ fn a_code_in_the_padding_is_refused_wherever_it_is() {
 }
 
 #[test]
-fn scales_lengths_and_codes_that_the_format_forbids_are_refused_by_place() {
+fn scales_and_lengths_that_the_format_forbids_are_refused_by_place() {
     let shape = PackedShape::new(Bits::Eight, 2, 96, Some(32)).unwrap();
     let (codes, scales) = (vec![0_u8; 256], vec![f16::ONE; 6]);
     for bad in [f16::NAN, f16::INFINITY, f16::from_f32(-1.0)] {
@@ -91,9 +91,6 @@ fn scales_lengths_and_codes_that_the_format_forbids_are_refused_by_place() {
         assert!(matches!(error, Error::Scale { row: 1, group: 1, .. }), "{error}");
         assert_eq!(error.kind(), ErrorKind::Value);
     }
-    let mut bad = codes.clone();
-    bad[128 + 70] = 0x80;
-    assert_eq!(PackedMatrix::new(shape, &bad, &scales).unwrap_err(), Error::Code { row: 1, column: 70 });
     let error = PackedMatrix::new(shape, &codes[1..], &scales).unwrap_err();
     assert_eq!(error.to_string(), "the codes of a packed matrix of shape [2, 96] have 255 elements, expected 256");
     let error = PackedMatrix::new(shape, &codes, &scales[1..]).unwrap_err();

@@ -6,9 +6,8 @@
 //! madd with ones:                     8 i32
 //! ```
 //!
-//! Nothing overflows: as neither is -128, a lane of `maddubs` is at most `2 * 127 * 127 = 32258`, and i16 holds 32767. (With the code
-//! -128, which a checked matrix does not have, `maddubs` saturates.) An i32 lane is bounded by
-//! [`MAX_COLUMNS`](crate::MAX_COLUMNS).
+//! Nothing overflows: activations are never -128, so that a lane of `maddubs` is at most `2 * 128 * 127 = 32512`, and i16 holds 32767. An i32
+//! lane is bounded by [`MAX_COLUMNS`](crate::MAX_COLUMNS).
 
 use std::arch::x86_64::*;
 
