@@ -25,6 +25,18 @@ pub(super) fn load_512<T: bytemuck::Pod>(bytes: &[T; 64]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
+/// How far ahead of its use a row of weights is asked for, in bytes: rows follow each other in memory, and the few lines of one row are too
+/// short a stream for the hardware to notice.
+const AHEAD: usize = 4096;
+
+/// Asks for the weights that one token will need soon after `here`.
+#[inline]
+#[target_feature(enable = "sse")]
+pub(super) fn prefetch<T>(here: &T) {
+    // The address may be beyond the weights: a prefetch reads nothing that the program can see.
+    _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(here).cast::<i8>().wrapping_add(AHEAD));
+}
+
 /// The sum of the eight i32 of each vector.
 ///
 /// ```text

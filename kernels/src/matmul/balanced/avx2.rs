@@ -20,7 +20,7 @@
 use std::arch::x86_64::*;
 
 use crate::matmul::strip::{LANES, Strip};
-use crate::matmul::x86::{chunks_of, load, part_of, sum_each};
+use crate::matmul::x86::{chunks_of, load, part_of, prefetch, sum_each};
 use crate::packed::BLOCK_BYTES;
 
 #[target_feature(enable = "avx2,fma")]
@@ -53,6 +53,11 @@ fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
     for block in 0..num_blocks {
         let rows = part_of(rows, 2 * block, 2);
         let tokens = part_of(tokens, chunks_per_block * block, chunks_per_block);
+        if T == 1 {
+            for r in 0..R {
+                prefetch(&rows[r][0]);
+            }
+        }
         let mut pairs = [_mm256_setzero_si256(); LANES];
         for chunk in 0..chunks_per_block {
             let (plane, half) = (chunk / 2, chunk % 2);

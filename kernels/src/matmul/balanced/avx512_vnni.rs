@@ -15,7 +15,7 @@
 use std::arch::x86_64::*;
 
 use crate::matmul::strip::{LANES, Strip};
-use crate::matmul::x86::{chunks_of, fold, halves, load_512, part_of, sum_each};
+use crate::matmul::x86::{chunks_of, fold, halves, load_512, part_of, prefetch, sum_each};
 use crate::packed::BLOCK_BYTES;
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -48,6 +48,9 @@ fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
         let mut codes = [_mm512_setzero_si512(); R];
         for r in 0..R {
             codes[r] = load_512(&rows[r][block]);
+            if T == 1 {
+                prefetch(&rows[r][block]);
+            }
         }
         let tokens = part_of(tokens, planes * block, planes);
         for plane in 0..planes {
