@@ -43,8 +43,9 @@ where
     if threads == 1 || tokens.saturating_mul(rows).saturating_mul(columns) < PARALLEL_PRODUCTS {
         return job(0..tokens, 0..rows, out);
     }
-    if tokens >= PIECE * threads {
-        let piece = tokens.div_ceil(threads).next_multiple_of(PIECE);
+    let piece = tokens.div_ceil(threads).next_multiple_of(PIECE);
+    let is_even = (piece * threads - tokens) * 32 <= tokens;
+    if is_even || (tokens >= PIECE * threads && rows < 4 * PIECE * threads) {
         out.par_chunks_mut(piece * rows).enumerate().for_each(|(index, out)| {
             let first = index * piece;
             job(first..first + out.len() / rows, 0..rows, out);
@@ -59,7 +60,7 @@ where
         });
         return;
     }
-    // Few tokens, many rows: the pieces are not contiguous in `out`.
+    // The pieces are not contiguous in `out`.
     let pieces: Vec<(Range<usize>, Vec<f32>)> = (0..rows.div_ceil(piece))
         .into_par_iter()
         .map(|index| {
@@ -69,11 +70,15 @@ where
             (range, part)
         })
         .collect();
-    for (range, part) in pieces {
-        for (out, part) in out.chunks_exact_mut(rows).zip(part.chunks_exact(range.len())) {
-            out[range.clone()].copy_from_slice(part);
+    out.par_chunks_mut(rows * tokens.div_ceil(threads)).enumerate().for_each(|(index, out)| {
+        let first = index * tokens.div_ceil(threads);
+        for (range, part) in &pieces {
+            let part = part[first * range.len()..].chunks_exact(range.len());
+            for (out, part) in out.chunks_exact_mut(rows).zip(part) {
+                out[range.clone()].copy_from_slice(part);
+            }
         }
-    }
+    });
 }
 
 /// Fills `out`, `[tokens, rows]`, with the bias: the product over no columns.
