@@ -129,8 +129,8 @@ enum Bound {
 /// The stages take turns, so that a noisy neighbour disturbs all of them alike. The picture is a JPEG of 12 megapixels, made here.
 ///
 /// # Errors
-/// [`ErrorKind::Options`](crate::ErrorKind::Options) when nothing would be measured, [`ErrorKind::ContextFull`](crate::ErrorKind::ContextFull) when
-/// prompt, depth and generated tokens do not fit into the context; otherwise those of the stages.
+/// [`ErrorKind::Options`](crate::ErrorKind::Options) when nothing would be measured, or more than fits into the context; otherwise those of the
+/// stages.
 pub fn bench(load: impl Fn() -> Result<Model>, options: &BenchOptions) -> Result<BenchReport> {
     for (name, value) in [("generate", options.generate), ("repeat", options.repeat)] {
         if value == 0 {
@@ -146,6 +146,15 @@ pub fn bench(load: impl Fn() -> Result<Model>, options: &BenchOptions) -> Result
     let num_image_tokens = num_views * views.pooled.0 * views.pooled.1;
     let prompt_tokens = num_image_tokens + 2 * num_views + options.prompt_tokens;
     let depth = prompt_tokens.max(options.depth);
+    let context = model.text_config().max_position_embeddings;
+    if depth.saturating_add(options.generate) > context {
+        let found = format!("{depth} and {}", options.generate);
+        return Err(Error::options(
+            "depth and generate",
+            found,
+            format!("{context} tokens together, the context of this model"),
+        ));
+    }
     drop((views, model));
 
     let mut runs = Vec::new();
@@ -384,7 +393,7 @@ mod tests {
         let kind = |options| bench(Model::bundled, &options).unwrap_err().kind();
         assert_eq!(kind(BenchOptions { repeat: 0, ..BenchOptions::default() }), ErrorKind::Options);
         let deep = BenchOptions { mode: Mode::Rapid, depth: 5000, repeat: 1, ..BenchOptions::default() };
-        assert_eq!(kind(deep), ErrorKind::ContextFull);
+        assert_eq!(kind(deep), ErrorKind::Options);
     }
 
     #[test]
