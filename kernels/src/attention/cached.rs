@@ -42,6 +42,9 @@ impl KvRows<'_> {
 /// Cached rows that are turned into f32 at a time, for all queries of a block: 64 rows of 128 are 32 kB.
 const ROW_TILE: usize = 64;
 
+/// Columns of the result that are summed up together: 4 vectors of 8.
+const COLUMN_BLOCK: usize = 32;
+
 /// Scores that are alive at once in a job: 256 kB.
 const MAX_SCORES: usize = 1 << 16;
 
@@ -162,8 +165,21 @@ for_each_isa! {
             let tile = to_f32(job.values, first_row, count, head_dim, &mut tile);
             for (query, (scores, out)) in scores.chunks_exact(num_rows).zip(out.chunks_exact_mut(head_dim)).enumerate() {
                 let visible = (first_position + query / group + 1).saturating_sub(first_row).min(count);
-                for (&score, value) in scores[first_row..first_row + visible].iter().zip(tile.chunks_exact(head_dim)) {
-                    out.iter_mut().zip(value).for_each(|(out, value)| *out += score * value);
+                let scores = &scores[first_row..first_row + visible];
+                let (blocks, rest) = out.as_chunks_mut::<COLUMN_BLOCK>();
+                let num_blocks = blocks.len();
+                for (block, out) in blocks.iter_mut().enumerate() {
+                    // In registers for all rows of the tile.
+                    let mut sums = *out;
+                    for (&score, value) in scores.iter().zip(tile.chunks_exact(head_dim)) {
+                        let value = &value[block * COLUMN_BLOCK..(block + 1) * COLUMN_BLOCK];
+                        sums.iter_mut().zip(value).for_each(|(sum, value)| *sum += score * value);
+                    }
+                    *out = sums;
+                }
+                for (&score, value) in scores.iter().zip(tile.chunks_exact(head_dim)) {
+                    let value = &value[num_blocks * COLUMN_BLOCK..];
+                    rest.iter_mut().zip(value).for_each(|(out, value)| *out += score * value);
                 }
             }
         }
