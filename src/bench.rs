@@ -12,6 +12,7 @@ use ocelli_vision::{Mode, Picture};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::inspect::ModelReport;
 use crate::model::Model;
 
 /// Width and height of the picture: twelve megapixels, as a telephone takes them.
@@ -158,16 +159,16 @@ pub fn bench(load: impl Fn() -> Result<Model>, options: &BenchOptions) -> Result
     drop((views, model));
 
     let mut runs = Vec::new();
-    let mut stages = None;
+    let mut last = None;
     for round in 0..=options.repeat {
-        let (run, works) = run(&load, &jpeg, options, prompt_tokens, depth)?;
+        let run = run(&load, &jpeg, options, prompt_tokens, depth)?;
         // The first round fills the caches.
         if round > 0 {
-            runs.push(run);
+            runs.push(run.times);
         }
-        stages = Some(works);
+        last = Some((run.report, run.works));
     }
-    let (report, works) = stages.expect("there was a round");
+    let (report, works) = last.expect("there was a round");
     let column = |stage: usize| sorted(runs.iter().map(|run| run[stage]).collect());
     let stage = |(index, work): (usize, &Work)| work.report(&column(index), &limits);
     let first_tokens = runs.iter().map(|run| run[1..5].iter().sum()).collect();
@@ -191,15 +192,22 @@ pub fn bench(load: impl Fn() -> Result<Model>, options: &BenchOptions) -> Result
     })
 }
 
-/// One round: milliseconds of each stage, for `decode` of one token; and what the stages had to do.
-#[allow(clippy::type_complexity, reason = "used once")]
+/// One round.
+struct Run {
+    /// Milliseconds of each stage; for `decode` of one token.
+    times: [f64; 6],
+    /// What the stages had to do.
+    works: [Work; 6],
+    report: ModelReport,
+}
+
 fn run(
     load: &impl Fn() -> Result<Model>,
     jpeg: &[u8],
     options: &BenchOptions,
     prompt_tokens: usize,
     depth: usize,
-) -> Result<([f64; 6], (crate::ModelReport, [Work; 6]))> {
+) -> Result<Run> {
     let mut clock = Clock(Instant::now());
     let model = load()?;
     let load_ms = clock.lap();
@@ -233,7 +241,7 @@ fn run(
 
     let times = [load_ms, preprocess_ms, encode_ms, adapt_ms, prefill_ms, decode_ms];
     let works = works(&model, &features, image_tokens.nrows(), prompt_tokens, depth, jpeg.len());
-    Ok((times, (model.report().clone(), works)))
+    Ok(Run { times, works, report: model.report().clone() })
 }
 
 fn works(

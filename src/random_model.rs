@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use ocelli_adapter::AdapterConfig;
-use ocelli_language::TextConfig;
+use ocelli_language::{SplitMix64, TextConfig};
 use ocelli_nn::{Bits, PackedShape, QuantizationConfig, WeightsWriter};
 use ocelli_vision::{EncoderConfig, PatchEmbedKind, VisionConfig};
 use serde_json::Value;
@@ -37,7 +37,7 @@ impl Preset {
     }
 }
 
-/// Writes a model directory of that size to `folder`, with weights drawn from `seed`: about 1.3 GB for `afm-3b`, as much of which is in memory
+/// Writes a model directory of that size to `folder`, with weights drawn from `seed`: about 1.2 GB for `afm-3b`, as much of which is in memory
 /// meanwhile. Tokenizer, template and preprocessing are those of the bundled model. An interrupted call leaves no directory.
 ///
 /// # Errors
@@ -80,7 +80,7 @@ where
     let mut weights = RandomWeights {
         writer: WeightsWriter::new(),
         quantization: files.section(CONFIG, config, Some("quantization_config"))?,
-        state: seed,
+        random: SplitMix64 { state: seed },
     };
     let vision: VisionConfig = files.section(CONFIG, config, Some("vision_config"))?;
     let adapter: AdapterConfig = files.section(CONFIG, config, Some("adapter_config"))?;
@@ -94,8 +94,7 @@ where
 struct RandomWeights {
     writer: WeightsWriter,
     quantization: QuantizationConfig,
-    /// Of SplitMix64.
-    state: u64,
+    random: SplitMix64,
 }
 
 impl RandomWeights {
@@ -226,7 +225,7 @@ impl RandomWeights {
         let deviation = (in_features as f32).sqrt().recip();
         let Some(part) = self.quantization.part_for(name).cloned() else {
             // Uniform between -3^0.5 and 3^0.5 deviations.
-            let mut uniform = || ((self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0) * deviation * 3_f32.sqrt();
+            let mut uniform = || (2.0 * self.random.uniform() - 1.0) as f32 * deviation * 3_f32.sqrt();
             let values: Vec<f32> = (0..in_features * out_features).map(|_| uniform()).collect();
             self.writer.f32(&format!("{name}.weight"), &[out_features, in_features], &values)?;
             return Ok(());
@@ -251,7 +250,7 @@ impl RandomWeights {
     fn codes(&mut self, shape: PackedShape) -> Vec<u8> {
         let mut codes = vec![0; shape.codes_len()];
         for chunk in codes.chunks_mut(8) {
-            let random = self.next().to_le_bytes();
+            let random = self.random.next_u64().to_le_bytes();
             chunk.copy_from_slice(&random[..chunk.len()]);
         }
         if shape.bits() == Bits::Eight {
@@ -260,15 +259,6 @@ impl RandomWeights {
         }
         shape.clear_padding(&mut codes);
         codes
-    }
-
-    /// The next number of SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

@@ -193,7 +193,7 @@ pub struct BenchArgs {
 /// Sizes of models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PresetArg {
-    /// The on-device model of the AFM 2025 report: 1.3 GB of random weights
+    /// The on-device model of the AFM 2025 report: 1.2 GB of random weights
     #[value(name = "afm-3b")]
     Afm3b,
     /// The bundled model

@@ -38,7 +38,7 @@ pub use generate::{FinishReason, Generation, GenerationOptions, Piece};
 pub use generation_config::GenerationConfig;
 pub use kv_cache::{KvCache, KvKind};
 pub use prompt::PromptLayout;
-pub use sampler::{Sampler, SamplingOptions};
+pub use sampler::{Sampler, SamplingOptions, SplitMix64};
 pub use text_stream::TextStream;
 pub use tokenizer::{Markup, Tokenizer};
 pub use trace::trace;

@@ -198,12 +198,14 @@ fn keep_nucleus(probabilities: &mut [f64], top_p: f64) {
 
 /// The SplitMix64 generator (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"; public domain constants).
 #[derive(Debug, Clone)]
-pub(crate) struct SplitMix64 {
-    pub(crate) state: u64,
+pub struct SplitMix64 {
+    /// The seed, at the beginning.
+    pub state: u64,
 }
 
 impl SplitMix64 {
-    fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -212,8 +214,8 @@ impl SplitMix64 {
     }
 
     /// A number in [0, 1), all 53 bits of it.
-    pub(crate) fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    pub fn uniform(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 }
 
@@ -234,7 +236,7 @@ mod tests {
         let mut random = SplitMix64 { state: 1_234_567 };
         // The published test vector of the reference implementation for this seed.
         let expected: [u64; 3] = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
-        assert_eq!([random.next(), random.next(), random.next()], expected);
+        assert_eq!([random.next_u64(), random.next_u64(), random.next_u64()], expected);
     }
 
     #[test]

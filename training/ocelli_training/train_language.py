@@ -85,7 +85,7 @@ def answer_logits(decoder: Decoder, batch: dict, image_tokens: Tensor) -> Tensor
 def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Decoder | None = None) -> tuple[Tensor, Tensor]:
     """Weighted mean cross-entropy of the answers, and the share of their tokens that are right.
 
-    With a teacher half of it is the divergence from what that decoder would say: there is more in it than in the words that were drawn.
+    With a teacher the words count half, and the divergence from what that decoder would say is added: there is more in it than in one word.
     """
     wanted = batch["labels"] != IGNORE
     logits, labels, weights = answer_logits(model.decoder, batch, image_tokens), batch["labels"][wanted], batch["weights"][wanted]

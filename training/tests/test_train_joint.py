@@ -52,3 +52,20 @@ def test_a_symbolic_batch_teaches_the_decoder_and_the_token_positions(cache, mon
     taught, out = learned(cache, "all", {"symbols": 1}, monkeypatch)
     assert taught == {"adapter", "decoder"}
     assert set(out) == {"text", "symbols_right"}
+
+
+def test_a_teacher_that_agrees_adds_nothing_and_another_one_does(cache):
+    torch.manual_seed(0)
+    model, other = Ocelli(), Ocelli()
+    book = codebook(NUM_NOUNS, 128)
+    batch = train_joint.make_batch(
+        np.random.default_rng(3), library=Library.load(cache, nouns=NUM_NOUNS), chat=Chat(TOKENIZER), patch_size=28, shares={"symbols": 1},
+        book=book.numpy(),
+    )
+
+    def text(teacher) -> float:
+        return train_joint.joint_losses(model, Heads(192, NUM_NOUNS), batch, book, NUM_NOUNS, teacher=teacher)["text"].item()
+
+    words = text(None)
+    assert abs(text(model.decoder) - 0.5 * words) < 1e-4 * words
+    assert text(other.decoder) > 0.5 * words + 1e-3

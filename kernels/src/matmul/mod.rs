@@ -1,7 +1,8 @@
 //! Matrix products `x [tokens, columns] * w [rows, columns]^T + bias [rows] -> [tokens, rows]`.
 //!
-//! Weights are packed, and meet activations of 8 bits ([`matmul_packed`]) or of f32 ([`matmul_unpacked`]), or f32 ([`matmul_f32`]). Neither the number of threads nor the number of tokens in a
-//! call changes any element of the result: a prompt in pieces gives the bits of a prompt at once.
+//! Weights are packed, and meet activations of 8 bits ([`matmul_packed`]) or of f32 ([`matmul_unpacked`]), or f32 ([`matmul_f32`]).
+//! Neither the number of threads nor the number of tokens in a call changes any element of the result: a prompt in pieces gives the
+//! bits of a prompt at once.
 
 mod balanced;
 mod f32;

@@ -13,7 +13,8 @@ const UNPACKED_BYTES: usize = 1 << 16;
 
 /// `x * w^T + bias`: `x` is `[tokens, columns]`, `w` `[rows, columns]`, `bias` `[rows]`, `out` `[tokens, rows]`.
 ///
-/// The weight-only form of [`super::matmul_packed`]: for small models, where 8-bit activations cost words and save no time.
+/// The weight-only form of [`super::matmul_packed`]: for small models, where 8-bit activations change words and save
+/// little time.
 ///
 /// # Panics
 /// If the lengths do not fit each other.

@@ -46,7 +46,7 @@ pub(super) struct Panel {
 enum Codes {
     /// For instructions that multiply bytes.
     Bytes(AlignedVec<u8>),
-    /// For the compiler: products of 16-bit integers are what every vector unit has.
+    /// For plain loops.
     Words(AlignedVec<i16>),
 }
 

@@ -1,4 +1,4 @@
-//! `portable-matmul-panel`: plain loops, in a form that compilers turn into products of 16-bit integers.
+//! `portable-matmul-panel`: plain loops over 16-bit integers.
 
 use super::{Sums, TILE_ROWS, TILE_TOKENS};
 
