@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use half::slice::HalfFloatSliceExt;
 
-use super::panel::{Panel, TILE_ROWS};
+use super::panel::{self, PANEL_ROWS};
 use super::strip::{Block, LANES, Strip};
 use super::{add_bias, balanced, check_lengths, fill_bias, for_each_piece, w8a8};
 use crate::Isa;
@@ -93,39 +93,21 @@ impl Piece<'_> {
         });
     }
 
-    /// Rows with one scale each, unpacked once for all tokens.
+    /// Rows with one scale each, unpacked once for many tokens.
     fn many_tokens_without_groups(&self, out: &mut [f32]) {
         let (width, num_rows) = (self.w.shape().padded_columns(), self.rows.len());
         let levels = levels(self.w.shape().bits());
         let codes = &self.x.codes[self.tokens.start * width..self.tokens.end * width];
         let (scales, sums) = (&self.x.scales[self.tokens.clone()], &self.x.sums[self.tokens.clone()]);
-        let (mut panel, panel_rows) = Panel::new(self.isa, self.w);
-        let offset = panel.offset();
-        let mut row_scales = vec![[0.0; TILE_ROWS]; panel_rows / TILE_ROWS];
-        for first in self.rows.clone().step_by(panel_rows) {
-            let rows = first..self.rows.end.min(first + panel_rows);
-            panel.fill(self.w, rows.clone());
-            let panel_scales = &mut row_scales.as_flattened_mut()[..rows.len()];
-            self.w.scales_of(rows.clone()).convert_to_f32_slice(panel_scales);
-            panel_scales.iter_mut().for_each(|scale| *scale *= levels.factor);
-            let out = &mut out[first - self.rows.start..];
-            panel.for_each_tile(rows.len(), codes, |token, row, tile| {
-                let row_scales = &row_scales[row / TILE_ROWS];
-                let width = TILE_ROWS.min(rows.len() - row);
-                for ((token, products), (scale, sum)) in
-                    (token..).zip(tile).zip(scales[token..].iter().zip(&sums[token..]))
-                {
-                    let mut results = [0.0; TILE_ROWS];
-                    for ((result, products), row_scale) in results.iter_mut().zip(products).zip(row_scales) {
-                        let products = products.wrapping_sub(offset.wrapping_mul(*sum));
-                        // Added to 0, as where there are groups: that makes 0 of -0.
-                        *result += row_scale * scale * levels.sum(products, *sum);
-                    }
-                    let place = token * num_rows + row;
-                    out[place..place + width].copy_from_slice(&results[..width]);
-                }
-            });
-        }
+        let mut row_scales = vec![0.0; num_rows];
+        self.w.scales_of(self.rows.clone()).convert_to_f32_slice(&mut row_scales);
+        row_scales.iter_mut().for_each(|scale| *scale *= levels.factor);
+        let offset = panel::code_offset(self.isa, self.w.shape().bits());
+        panel::for_each_panel(self.isa, self.w, self.rows.clone(), codes, |token, row, products| {
+            let end = num_rows.min(row + PANEL_ROWS);
+            let out = &mut out[token * num_rows + row..token * num_rows + end];
+            combine_panel(self.isa, levels, offset, products, &row_scales[row..end], scales[token], sums[token], out);
+        });
     }
 
     /// One row at a time with four tokens in the lanes.
@@ -252,6 +234,25 @@ fn levels(bits: Bits) -> Levels {
         Bits::Two => Levels { multiplier: 2, zero: 3, factor: 0.5 },
         Bits::Four => Levels { multiplier: 2, zero: 15, factor: 0.5 },
         Bits::Eight => Levels { multiplier: 1, zero: 0, factor: 1.0 },
+    }
+}
+
+for_each_isa! {
+    /// The f32 part of one token with the rows of a panel: `products` have `offset` times `sum` more than the sums of code times code.
+    fn combine_panel(
+        levels: Levels,
+        offset: i32,
+        products: &[i32; PANEL_ROWS],
+        row_scales: &[f32],
+        scale: f32,
+        sum: i32,
+        out: &mut [f32],
+    ) {
+        let excess = offset.wrapping_mul(sum);
+        for (out, (products, row_scale)) in out.iter_mut().zip(products.iter().zip(row_scales)) {
+            // Added to 0, as where there are groups: that makes 0 of -0.
+            *out = 0.0 + row_scale * scale * levels.sum(products.wrapping_sub(excess), sum);
+        }
     }
 }
 

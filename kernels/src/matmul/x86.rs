@@ -16,6 +16,14 @@ pub(super) fn load<T: bytemuck::Pod>(bytes: &[T; 32]) -> __m256i {
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
+/// 16 words.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn load_words(words: &[i16; 16]) -> __m256i {
+    // SAFETY: the array has 32 bytes, and the load needs no alignment.
+    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+}
+
 /// 64 bytes.
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]

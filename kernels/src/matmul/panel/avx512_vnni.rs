@@ -1,7 +1,8 @@
-//! `avx512_vnni-matmul-panel`: tiles of 4 rows and 2 tokens, 64 columns at a time.
+//! `avx512_vnni-matmul-panel`: tiles of 4 rows and 4 tokens, 64 columns at a time.
 //!
 //! ```text
 //! vpdpbusd(codes, activations):   16 i32, lane i += w[4 i] a[4 i] + ... + w[4 i + 3] a[4 i + 3]
+//! 16 sums, more than the latency of vpdpbusd times its throughput; 8 loads for 16 products
 //! ```
 //!
 //! With 128 added to codes of 8 bits, sums of very long rows wrap around; they do so again when 128 times the activations is taken off.
@@ -10,11 +11,20 @@
 
 use std::arch::x86_64::*;
 
-use super::{Sums, TILE_ROWS, TILE_TOKENS};
+use super::{Strip, Sums, TILE_ROWS};
 use crate::matmul::x86::{chunks_of, fold, load_512, sum_each};
 
+/// Tokens of a tile.
+const TILE_TOKENS: usize = 4;
+
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn bytes(rows: [&[u8]; TILE_ROWS], tokens: [&[i8]; TILE_TOKENS]) -> Sums {
+pub(super) fn bytes(strip: Strip<'_, u8, i8>, sums: &mut [Sums]) {
+    strip.for_each_tile(sums, |rows, tokens| tile(rows, tokens));
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn tile(rows: [&[u8]; TILE_ROWS], tokens: [&[i8]; TILE_TOKENS]) -> [[i32; TILE_ROWS]; TILE_TOKENS] {
     let num_chunks = rows[0].len() / 64;
     let rows = chunks_of::<u8, 64, TILE_ROWS>(rows, num_chunks);
     let tokens = chunks_of::<i8, 64, TILE_TOKENS>(tokens, num_chunks);

@@ -1,5 +1,13 @@
 //! Many tokens with rows that have one scale each: codes of some rows are unpacked once, into a panel that stays in the cache, and meet
-//! all tokens there in register tiles.
+//! many tokens there in register tiles.
+//!
+//! ```text
+//! for each block of tokens:                          the tokens of a block stay in the L3 cache, a part of their columns in L2
+//!     for each panel of rows:                        L2
+//!         for each block of columns:                 unpack the panel
+//!             for a few tokens, each tile of rows:   L1;  sums of the tile += rows x tokens, in registers
+//!         the sums of the panel are whole
+//! ```
 //!
 //! Sums are of integers and exact, so that the result is that of the strip kernels to the bit.
 
@@ -16,185 +24,194 @@ use crate::aligned::AlignedVec;
 use crate::isa::{Kind, for_each_isa};
 use crate::packed::{BLOCK_BYTES, Bits, PackedMatrix};
 
-/// Bytes of a panel: a part of an L2 cache.
-const PANEL_BYTES: usize = 1 << 16;
-
-/// Bytes of the tokens that meet the rows of a tile one after the other: half of an L1 cache, beside those rows.
-const TOKEN_BYTES: usize = 1 << 14;
-
 /// Rows of a tile; a panel has a whole number of tiles, the last of which may have rows of zeros.
 pub(super) const TILE_ROWS: usize = 4;
 
-/// Tokens of a tile; the last may have fewer.
-const TILE_TOKENS: usize = 2;
+/// Rows of a panel.
+pub(super) const PANEL_ROWS: usize = 32;
 
-/// `sums[t][r]`: sums over codes of row r and token t of a tile.
-pub(super) type Sums = [[i32; TILE_ROWS]; TILE_TOKENS];
+/// Tokens of a block.
+const BLOCK_TOKENS: usize = 128;
 
-/// Unpacked codes of some rows, `[rows, width]`.
-pub(super) struct Panel {
+/// Bytes of the tokens that meet the rows of a tile one after the other: half of an L1 cache, beside those rows.
+const L1_TOKEN_BYTES: usize = 1 << 14;
+
+/// Sums over codes of the rows of a panel and one token.
+pub(super) type Sums = [i32; PANEL_ROWS];
+
+/// Calls `body(token, row, sums)` for each token of `tokens`, `[tokens, padded_columns]` codes, with each panel of these rows of `w`; `row`
+/// counts from the first of them. Sums beyond the last row have no meaning. They may have wrapped around, and have [`code_offset`] times
+/// the sum of the token's codes more.
+pub(super) fn for_each_panel(
     isa: Isa,
-    bits: Bits,
-    /// Added to each code, so that it has no sign.
-    offset: u8,
-    /// Columns with the padding of the last block.
-    width: usize,
-    codes: Codes,
-}
-
-/// The form that the instructions multiply.
-enum Codes {
-    /// For instructions that multiply bytes.
-    Bytes(AlignedVec<u8>),
-    /// For plain loops.
-    Words(AlignedVec<i16>),
-}
-
-impl Panel {
-    /// A panel for rows of `w`, and how many rows it takes at a time.
-    pub fn new(isa: Isa, w: &PackedMatrix<'_>) -> (Panel, usize) {
-        let (bits, width) = (w.shape().bits(), w.shape().padded_columns());
-        let is_words = isa == Isa::PORTABLE;
-        let bytes = if is_words { 2 * width } else { width };
-        let rows = (PANEL_BYTES / bytes / TILE_ROWS).max(1) * TILE_ROWS;
-        let codes = if is_words {
-            Codes::Words(AlignedVec::zeros(rows * width))
-        } else {
-            Codes::Bytes(AlignedVec::zeros(rows * width))
-        };
-        let offset = match isa.0 {
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vnni if bits == Bits::Eight => 128,
-            _ => 0,
-        };
-        (Panel { isa, bits, offset, width, codes }, rows)
-    }
-
-    /// Unpacks these rows of `w`.
-    pub fn fill(&mut self, w: &PackedMatrix<'_>, rows: Range<usize>) {
-        let codes = w.codes_of(rows);
-        match &mut self.codes {
-            Codes::Bytes(panel) => unpack_bytes(self.isa, self.bits, self.offset, codes, panel),
-            Codes::Words(panel) => unpack_words(self.isa, self.bits, codes, panel),
-        }
-    }
-
-    /// What the panel adds to each code, so that its sums have as many times the sum of the activations more; they may have wrapped around.
-    pub fn offset(&self) -> i32 {
-        i32::from(self.offset)
-    }
-
-    /// Calls `body(token, row, sums)` for each tile of the first `rows` rows of the panel with `tokens`, `[tokens, width]` codes. Sums beyond the
-    /// last row or token have no meaning.
-    pub fn for_each_tile(&self, rows: usize, tokens: &[i8], mut body: impl FnMut(usize, usize, Sums)) {
-        let (isa, width) = (self.isa, self.width);
-        match &self.codes {
-            Codes::Bytes(panel) => {
-                let block = tokens_of_block(width);
-                for (index, tokens) in tokens.chunks(block * width).enumerate() {
-                    tiles(
-                        &panel[..rows.next_multiple_of(TILE_ROWS) * width],
-                        tokens,
-                        width,
-                        |token, row, codes, tokens| {
-                            body(index * block + token, row, sums_of_bytes(isa, self.bits, codes, tokens));
-                        },
-                    );
-                }
-            }
-            Codes::Words(panel) => {
-                let block = tokens_of_block(2 * width);
-                let mut words = AlignedVec::zeros(block * width);
-                for (index, tokens) in tokens.chunks(block * width).enumerate() {
-                    let words = &mut words[..tokens.len()];
-                    words.iter_mut().zip(tokens).for_each(|(word, &code)| *word = i16::from(code));
-                    tiles(
-                        &panel[..rows.next_multiple_of(TILE_ROWS) * width],
-                        words,
-                        width,
-                        |token, row, codes, tokens| {
-                            body(index * block + token, row, portable::words(codes, tokens));
-                        },
-                    );
-                }
-            }
-        }
-    }
-}
-
-/// Tokens that meet the rows of a tile one after the other.
-fn tokens_of_block(token_bytes: usize) -> usize {
-    (TOKEN_BYTES / token_bytes / TILE_TOKENS).max(1) * TILE_TOKENS
-}
-
-/// Calls `body(token, row, rows of the tile, tokens of the tile)` for all tiles of `panel`, `[rows, width]`, and `tokens`, `[tokens, width]`.
-#[inline(always)]
-fn tiles<W, A>(
-    panel: &[W],
-    tokens: &[A],
-    width: usize,
-    mut body: impl FnMut(usize, usize, [&[W]; TILE_ROWS], [&[A]; TILE_TOKENS]),
+    w: &PackedMatrix<'_>,
+    rows: Range<usize>,
+    tokens: &[i8],
+    body: impl FnMut(usize, usize, &Sums),
 ) {
-    for (row, codes) in panel.chunks_exact(TILE_ROWS * width).enumerate() {
-        let codes = std::array::from_fn(|index| &codes[index * width..(index + 1) * width]);
-        for (token, tokens) in tokens.chunks(TILE_TOKENS * width).enumerate() {
-            // The last token may be repeated.
-            let last = tokens.len() / width - 1;
-            let tokens = std::array::from_fn(|index| {
-                let index = index.min(last);
-                &tokens[index * width..(index + 1) * width]
-            });
-            body(token * TILE_TOKENS, row * TILE_ROWS, codes, tokens);
+    let bits = w.shape().bits();
+    match isa.0 {
+        Kind::Portable => {
+            Panel { unpack: unpack_words, multiply: portable::words, columns: 1024 }.run(isa, w, rows, tokens, body);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 if bits == Bits::Eight => {
+            // SAFETY: this kind of `Isa` is made by `Isa::available` alone, where the CPU has these features.
+            let multiply = |strip: Strip<'_, i16, i16>, sums: &mut [Sums]| unsafe { avx2::words(strip, sums) };
+            Panel { unpack: unpack_words, multiply, columns: 1024 }.run(isa, w, rows, tokens, body);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => {
+            // SAFETY: as above.
+            let multiply = |strip: Strip<'_, u8, i8>, sums: &mut [Sums]| unsafe { avx2::bytes(bits, strip, sums) };
+            Panel { unpack: unpack_bytes, multiply, columns: 2048 }.run(isa, w, rows, tokens, body);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Vnni => {
+            // SAFETY: as above.
+            let multiply = |strip: Strip<'_, u8, i8>, sums: &mut [Sums]| unsafe { avx512_vnni::bytes(strip, sums) };
+            Panel { unpack: unpack_bytes, multiply, columns: 4096 }.run(isa, w, rows, tokens, body);
         }
     }
 }
 
-#[inline(always)]
-fn sums_of_bytes(isa: Isa, bits: Bits, rows: [&[u8]; TILE_ROWS], tokens: [&[i8]; TILE_TOKENS]) -> Sums {
-    match isa.0 {
-        Kind::Portable => unreachable!("the portable path has panels of words"),
-        // SAFETY: this kind of `Isa` is made by `Isa::available` alone, where the CPU has these features.
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => unsafe {
-            match bits {
-                Bits::Two | Bits::Four => avx2::bytes(bits, rows, tokens),
-                Bits::Eight => avx2::signed_bytes(rows, tokens),
+/// Some columns of the rows of a tile, and of some tokens.
+#[derive(Clone, Copy)]
+struct Strip<'a, W, A> {
+    rows: [&'a [W]; TILE_ROWS],
+    /// `[tokens, columns]`.
+    tokens: &'a [A],
+    /// The place of the rows in the panel.
+    first_row: usize,
+}
+
+impl<'a, W, A> Strip<'a, W, A> {
+    /// Adds what `tile(rows, tokens)` gives for `T` tokens at a time to the sums of the tokens. The last token may be repeated.
+    #[inline(always)]
+    fn for_each_tile<const T: usize>(
+        self,
+        sums: &mut [Sums],
+        tile: impl Fn([&'a [W]; TILE_ROWS], [&'a [A]; T]) -> [[i32; TILE_ROWS]; T],
+    ) {
+        let columns = self.rows[0].len();
+        for (tokens, sums) in self.tokens.chunks(T * columns).zip(sums.chunks_mut(T)) {
+            let last = sums.len() - 1;
+            let parts = tile(self.rows, std::array::from_fn(|t| &tokens[t.min(last) * columns..][..columns]));
+            for (sums, part) in sums.iter_mut().zip(parts) {
+                for (sum, part) in sums[self.first_row..][..TILE_ROWS].iter_mut().zip(part) {
+                    *sum = i32::wrapping_add(*sum, part);
+                }
             }
-        },
-        // SAFETY: as above.
+        }
+    }
+}
+
+/// What is added to codes of 8 bits, so that instructions for bytes without a sign can multiply them.
+pub(super) fn code_offset(isa: Isa, bits: Bits) -> i32 {
+    match isa.0 {
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni => unsafe { avx512_vnni::bytes(rows, tokens) },
+        Kind::Avx512Vnni if bits == Bits::Eight => 128,
+        _ => 0,
+    }
+}
+
+/// How codes are unpacked to `W`, and multiplied with tokens of `A`.
+struct Panel<U, F> {
+    unpack: U,
+    multiply: F,
+    /// Columns of a block at most: a multiple of the weights of a packed block.
+    columns: usize,
+}
+
+impl<U, F> Panel<U, F> {
+    fn run<W, A>(
+        &self,
+        isa: Isa,
+        w: &PackedMatrix<'_>,
+        rows: Range<usize>,
+        tokens: &[i8],
+        mut body: impl FnMut(usize, usize, &Sums),
+    ) where
+        W: bytemuck::Pod,
+        A: bytemuck::Pod + From<i8>,
+        U: Fn(Isa, Bits, &[u8], &mut [W]),
+        F: Fn(Strip<'_, W, A>, &mut [Sums]),
+    {
+        let (bits, width, row_bytes) = (w.shape().bits(), w.shape().padded_columns(), w.shape().row_bytes());
+        let weights_per_block = bits.weights_per_block();
+        let block_tokens = BLOCK_TOKENS.min(tokens.len() / width);
+        // Column blocks of about the same size.
+        let block_columns = width.div_ceil(width.div_ceil(self.columns)).next_multiple_of(weights_per_block);
+        let few = (L1_TOKEN_BYTES / (block_columns * size_of::<A>())).max(4);
+        let mut panel = AlignedVec::<W>::zeros(PANEL_ROWS * block_columns);
+        let mut block = AlignedVec::<A>::zeros(block_tokens * width);
+        let mut sums = vec![[0; PANEL_ROWS]; block_tokens];
+        for (index, tokens) in tokens.chunks(block_tokens * width).enumerate() {
+            let count = tokens.len() / width;
+            let sums = &mut sums[..count];
+            // Column block after column block, each `[tokens, columns]`.
+            for first in (0..width).step_by(block_columns) {
+                let columns = block_columns.min(width - first);
+                let block = block[count * first..].chunks_exact_mut(columns);
+                for (token, out) in tokens.chunks_exact(width).zip(block) {
+                    out.iter_mut().zip(&token[first..]).for_each(|(out, &code)| *out = code.into());
+                }
+            }
+            for first_row in rows.clone().step_by(PANEL_ROWS) {
+                let panel_rows = first_row..rows.end.min(first_row + PANEL_ROWS);
+                let num_tiles = panel_rows.len().div_ceil(TILE_ROWS);
+                let codes = w.codes_of(panel_rows);
+                sums.fill([0; PANEL_ROWS]);
+                for first in (0..width).step_by(block_columns) {
+                    let columns = block_columns.min(width - first);
+                    let bytes = |column: usize| column / weights_per_block * BLOCK_BYTES;
+                    for (codes, out) in codes.chunks_exact(row_bytes).zip(panel.chunks_exact_mut(columns)) {
+                        (self.unpack)(isa, bits, &codes[bytes(first)..bytes(first + columns)], out);
+                    }
+                    let block = &block[count * first..count * (first + columns)];
+                    for (tokens, sums) in block.chunks(few * columns).zip(sums.chunks_mut(few)) {
+                        for (tile, rows) in panel.chunks_exact(TILE_ROWS * columns).take(num_tiles).enumerate() {
+                            let rows = std::array::from_fn(|row| &rows[row * columns..(row + 1) * columns]);
+                            (self.multiply)(Strip { rows, tokens, first_row: tile * TILE_ROWS }, sums);
+                        }
+                    }
+                }
+                for (token, sums) in sums.iter().enumerate() {
+                    body(index * block_tokens + token, first_row - rows.start, sums);
+                }
+            }
+        }
     }
 }
 
 for_each_isa! {
-    /// Codes `[rows, row_bytes]` to bytes `[rows, width]`.
-    fn unpack_bytes(bits: Bits, offset: u8, codes: &[u8], panel: &mut [u8]) {
+    /// Codes of a row to bytes, with [`code_offset`].
+    fn unpack_bytes(bits: Bits, codes: &[u8], out: &mut [u8]) {
         // Three copies, so that shifts and masks are constants.
         match bits {
-            Bits::Two => unpack::<u8, 2>(codes, panel, |code| code),
-            Bits::Four => unpack::<u8, 4>(codes, panel, |code| code),
-            Bits::Eight => unpack::<u8, 8>(codes, panel, |code| code.wrapping_add(offset)),
+            Bits::Two => unpack::<u8, 2>(codes, out, |code| code),
+            Bits::Four => unpack::<u8, 4>(codes, out, |code| code),
+            Bits::Eight => unpack::<u8, 8>(codes, out, |code| code.wrapping_add(128)),
         }
     }
 }
 
 for_each_isa! {
-    /// Codes `[rows, row_bytes]` to words `[rows, width]`.
-    fn unpack_words(bits: Bits, codes: &[u8], panel: &mut [i16]) {
+    /// Codes of a row to words.
+    fn unpack_words(bits: Bits, codes: &[u8], out: &mut [i16]) {
         match bits {
-            Bits::Two => unpack::<i16, 2>(codes, panel, i16::from),
-            Bits::Four => unpack::<i16, 4>(codes, panel, i16::from),
-            Bits::Eight => unpack::<i16, 8>(codes, panel, |code| i16::from(code as i8)),
+            Bits::Two => unpack::<i16, 2>(codes, out, i16::from),
+            Bits::Four => unpack::<i16, 4>(codes, out, i16::from),
+            Bits::Eight => unpack::<i16, 8>(codes, out, |code| i16::from(code as i8)),
         }
     }
 }
 
 #[inline(always)]
-fn unpack<T, const BITS: u32>(codes: &[u8], panel: &mut [T], convert: impl Fn(u8) -> T) {
+fn unpack<T, const BITS: u32>(codes: &[u8], out: &mut [T], convert: impl Fn(u8) -> T) {
     let mask = ((1_u32 << BITS) - 1) as u8;
     let run = BLOCK_BYTES * 8 / BITS as usize;
-    for (block, run) in codes.chunks_exact(BLOCK_BYTES).zip(panel.chunks_exact_mut(run)) {
+    for (block, run) in codes.chunks_exact(BLOCK_BYTES).zip(out.chunks_exact_mut(run)) {
         for (plane, out) in run.chunks_exact_mut(BLOCK_BYTES).enumerate() {
             let shift = plane as u32 * BITS;
             for (out, &byte) in out.iter_mut().zip(block) {
