@@ -6,8 +6,8 @@
 //! | operation | paths | equal between paths |
 //! | --- | --- | --- |
 //! | [`matmul_packed`] (w2a8, w4a8, w8a8) | portable, AVX2, AVX-512 VNNI | to the bit |
-//! | [`matmul_f32`], and on top of it [`matmul_unpacked`] (w2, w4, w8 and f32) and [`attention_f32`] | portable, AVX2, AVX-512 | up to rounding, see the function |
-//! | [`attention_cached`], norms, softmax, activations | one loop, compiled for each | to the bit |
+//! | [`matmul_f32`], and on top of it [`matmul_unpacked`] (w2, w4, w8 and f32) | portable, AVX2, AVX-512 | up to rounding, see the function |
+//! | [`attention_f32`], [`attention_cached`], norms, softmax, activations | one loop, compiled for each | to the bit |
 //!
 //! The AVX-512 paths are compiled and written beside the AVX2 ones, but the machine that this was developed on cannot run them: the first run of
 //! `cargo test -p ocelli-kernels` on a CPU that has them is their test. `OCELLI_ISA=avx2` goes around them.
@@ -22,18 +22,13 @@ mod matmul;
 mod norm;
 mod pack;
 mod packed;
+mod parallel;
 mod probe;
 mod quantize;
 mod rope;
 mod softmax;
 #[cfg(test)]
 mod testing;
-
-/// Runs `work` on a thread of the current rayon pool. A caller from outside the pool hands its work over once, and not for every parallel
-/// section inside, each of which would have to wake the pool and be woken by it.
-pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| work())
-}
 
 pub use attention::{KvRows, attention_cached, attention_f32};
 pub use error::{Error, ErrorKind};
@@ -43,6 +38,7 @@ pub use matmul::{matmul_f32, matmul_packed, matmul_unpacked};
 pub use norm::{layer_norm, rms_norm};
 pub use pack::pack_matrix;
 pub use packed::{BLOCK_BYTES, Bits, MAX_COLUMNS, PackedMatrix, PackedShape};
+pub use parallel::{in_piece, on_pool, piece_len};
 pub use probe::MachineLimits;
 pub use rope::{RotaryCoefficients, RotaryEmbedding, rope_interleaved};
 pub use softmax::softmax;

@@ -9,6 +9,7 @@ use crate::Isa;
 use crate::aligned::AlignedVec;
 use crate::isa::for_each_isa;
 use crate::packed::PackedShape;
+use crate::parallel::num_threads;
 
 /// Quantized activations of some tokens, laid out for one [`PackedShape`].
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl QuantizedActivations {
         let mut sums = vec![0; tokens * num_groups];
         // A decoding step is one job, which no other thread has to be woken for.
         let per_job = PARALLEL_VALUES.div_ceil(columns);
-        if tokens <= per_job {
+        if tokens <= per_job || num_threads() == 1 {
             quantize_tokens(isa, activations, shape, &mut codes, &mut scales, &mut sums);
         } else {
             let jobs = activations.par_chunks(per_job * columns).zip(codes.par_chunks_mut(per_job * padded_columns));

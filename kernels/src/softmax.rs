@@ -8,19 +8,19 @@ for_each_isa! {
     /// Softmax of each row of `values`, `[rows, columns]`, in place. `-inf` gives 0 (a row of nothing else gives NaN).
     pub fn softmax(values: &mut [f32], columns: usize) {
         for row in values.chunks_exact_mut(columns.max(1)) {
-            let sum = exponentials(row);
+            let (_, sum) = exponentials(row, f32::NEG_INFINITY);
             let inverse = 1.0 / sum;
             row.iter_mut().for_each(|value| *value *= inverse);
         }
     }
 }
 
-/// Replaces each `x` by `e^(x - max)` and returns the sum.
+/// Replaces each `x` by `e^(x - m)`, where m is the largest of them and of `at_least`; m and the sum.
 #[inline(always)]
-pub(crate) fn exponentials(row: &mut [f32]) -> f32 {
-    let largest = lanes::largest(row);
+pub(crate) fn exponentials(row: &mut [f32], at_least: f32) -> (f32, f32) {
+    let largest = lanes::largest(row).max(at_least);
     row.iter_mut().for_each(|value| *value = exp(*value - largest));
-    lanes::sum(row)
+    (largest, lanes::sum(row))
 }
 
 #[cfg(test)]

@@ -8,10 +8,14 @@
 //! The pre-norm layer of ViT (arXiv 2010.11929) with the names of Hugging Face's CLIP and SigLIP; `layer_scale` is that of CaiT (arXiv
 //! 2103.17239), used by DINOv2.
 
-use ndarray::Array2;
-use ocelli_kernels::{Isa, attention_f32};
+use ndarray::{Array2, ArrayView2};
+use ocelli_kernels::{Isa, attention_f32, in_piece, piece_len};
+use rayon::prelude::*;
 
 use crate::{Activation, Error, LayerNorm, Linear, Weights};
+
+/// Tokens that go through a part of the layer together, at most: what is between its steps stays in the caches.
+const PIECE_TOKENS: usize = 160;
 
 /// Sizes of an [`EncoderLayer`].
 #[derive(Debug, Clone, PartialEq)]
@@ -108,23 +112,46 @@ impl EncoderLayer {
     /// # Panics
     /// If `tokens` has another shape.
     pub fn forward(&self, tokens: &mut Array2<f32>, sequence_lengths: &[usize]) {
-        let normed = self.layer_norm1.forward(tokens.view()); // [tokens, hidden_size]
-        let attended = self.attention(&normed, sequence_lengths);
-        add(tokens, attended, self.layer_scale1.as_deref());
-        let normed = self.layer_norm2.forward(tokens.view());
+        let (num_tokens, width) = tokens.dim();
+        let head_dim = width / self.num_attention_heads;
+        crate::with_rows(tokens, |tokens| {
+            // Tokens meet in the attention alone: what is before and after it is done piece by piece, each by one thread.
+            let piece = piece_len(num_tokens, PIECE_TOKENS) * width;
+            let [mut q, mut k, mut v, mut attended] = [(); 4].map(|()| vec![0.0; tokens.len()]);
+            let qkv = q.par_chunks_mut(piece).zip(k.par_chunks_mut(piece)).zip(v.par_chunks_mut(piece));
+            qkv.zip(tokens.par_chunks(piece)).for_each(|(((q, k), v), tokens)| {
+                in_piece(|| self.project(rows(tokens, width), [q, k, v]));
+            });
+            attention_f32(
+                Isa::active(),
+                &q,
+                &k,
+                &v,
+                self.num_attention_heads,
+                head_dim,
+                sequence_lengths,
+                &mut attended,
+            );
+            let pieces = tokens.par_chunks_mut(piece).zip(attended.par_chunks(piece));
+            pieces.for_each(|(tokens, attended)| in_piece(|| self.finish(tokens, rows(attended, width))));
+        });
+    }
+
+    /// q, k and v of some tokens, `[tokens, hidden_size]`.
+    fn project(&self, tokens: ArrayView2<'_, f32>, qkv: [&mut [f32]; 3]) {
+        let normed = self.layer_norm1.forward(tokens);
+        for (linear, out) in [&self.q_proj, &self.k_proj, &self.v_proj].into_iter().zip(qkv) {
+            linear.forward_into(normed.view(), out);
+        }
+    }
+
+    /// The rest of the layer, for some tokens and what they attended to.
+    fn finish(&self, tokens: &mut [f32], attended: ArrayView2<'_, f32>) {
+        add(tokens, self.out_proj.forward(attended), self.layer_scale1.as_deref());
+        let normed = self.layer_norm2.forward(rows(tokens, attended.ncols()));
         let mut inner = self.fc1.forward(normed.view()); // [tokens, intermediate_size]
         self.hidden_act.forward_in_place(&mut inner);
         add(tokens, self.fc2.forward(inner.view()), self.layer_scale2.as_deref());
-    }
-
-    fn attention(&self, normed: &Array2<f32>, sequence_lengths: &[usize]) -> Array2<f32> {
-        let [q, k, v] = [&self.q_proj, &self.k_proj, &self.v_proj].map(|linear| linear.forward(normed.view()));
-        let mut out = Array2::zeros(q.raw_dim()); // [tokens, num_attention_heads * head_dim]
-        let [q, k, v] = [&q, &k, &v].map(|x| x.as_slice().expect("standard layout"));
-        let head_dim = normed.ncols() / self.num_attention_heads;
-        let out_slice = out.as_slice_mut().expect("standard layout");
-        attention_f32(Isa::active(), q, k, v, self.num_attention_heads, head_dim, sequence_lengths, out_slice);
-        self.out_proj.forward(out.view())
     }
 
     /// The linear layers by name, for reports of sizes.
@@ -140,12 +167,18 @@ impl EncoderLayer {
     }
 }
 
+/// `[tokens, width]`.
+fn rows(values: &[f32], width: usize) -> ArrayView2<'_, f32> {
+    ArrayView2::from_shape((values.len() / width, width), values).expect("a whole number of rows")
+}
+
 /// `tokens += scale * addition`, with `scale` `[hidden_size]`.
-fn add(tokens: &mut Array2<f32>, mut addition: Array2<f32>, scale: Option<&[f32]>) {
+fn add(tokens: &mut [f32], mut addition: Array2<f32>, scale: Option<&[f32]>) {
     if let Some(scale) = scale {
         addition *= &ndarray::ArrayView1::from(scale);
     }
-    *tokens += &addition;
+    let addition = addition.as_slice().expect("standard layout");
+    tokens.iter_mut().zip(addition).for_each(|(token, addition)| *token += addition);
 }
 
 #[cfg(test)]

@@ -75,23 +75,30 @@ impl Linear {
     /// # Panics
     /// If `x` has another number of columns.
     pub fn forward(&self, x: ArrayView2<'_, f32>) -> Array2<f32> {
-        assert_eq!(x.ncols(), self.in_features(), "x has {} columns, expected {}", x.ncols(), self.in_features());
-        let x = x.as_standard_layout();
-        let values = x.as_slice().expect("standard layout");
-        let mut out = self.product(&self.matrix, values, x.nrows(), self.bias.as_deref());
-        for LowRank { a, b, first_output, scale } in &self.low_rank {
-            let inner = self.product(a, values, x.nrows(), None);
-            let addition = self.product(b, inner.as_slice().expect("standard layout"), x.nrows(), None);
-            let mut part = out.slice_mut(ndarray::s![.., *first_output..*first_output + b.rows()]);
-            part.scaled_add(*scale, &addition);
-        }
+        let mut out = Array2::zeros((x.nrows(), self.out_features()));
+        self.forward_into(x, out.as_slice_mut().expect("standard layout"));
         out
     }
 
-    fn product(&self, matrix: &Matrix, x: &[f32], tokens: usize, bias: Option<&[f32]>) -> Array2<f32> {
-        let mut out = Array2::zeros((tokens, matrix.rows()));
-        matrix.matmul(x, bias, out.as_slice_mut().expect("standard layout"));
-        out
+    /// [`Linear::forward`] into `out`, `[tokens, out_features]`.
+    ///
+    /// # Panics
+    /// If `x` has another number of columns, or `out` another length.
+    pub fn forward_into(&self, x: ArrayView2<'_, f32>, out: &mut [f32]) {
+        assert_eq!(x.ncols(), self.in_features(), "x has {} columns, expected {}", x.ncols(), self.in_features());
+        assert_eq!(out.len(), x.nrows() * self.out_features(), "out is not {} rows", x.nrows());
+        let tokens = x.nrows();
+        let x = x.as_standard_layout();
+        let x = x.as_slice().expect("standard layout");
+        self.matrix.matmul(x, self.bias.as_deref(), out);
+        for LowRank { a, b, first_output, scale } in &self.low_rank {
+            let [mut inner, mut addition] = [a.rows(), b.rows()].map(|width| vec![0.0; tokens * width]);
+            a.matmul(x, None, &mut inner);
+            b.matmul(&inner, None, &mut addition);
+            for (out, addition) in out.chunks_exact_mut(self.out_features()).zip(addition.chunks_exact(b.rows())) {
+                out[*first_output..].iter_mut().zip(addition).for_each(|(out, addition)| *out += scale * addition);
+            }
+        }
     }
 
     /// Columns of the weights.

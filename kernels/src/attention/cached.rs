@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::Isa;
 use crate::isa::for_each_isa;
 use crate::lanes;
+use crate::parallel::num_threads;
 use crate::softmax::exponentials;
 
 /// Keys or values of one head, one row of `head_dim` for each cached token.
@@ -108,7 +109,7 @@ pub fn attention_cached(
     };
     let products = queries.len().saturating_mul(num_rows);
     let results: Vec<Vec<f32>> =
-        if products < PARALLEL_PRODUCTS { jobs.iter().map(run).collect() } else { jobs.par_iter().map(run).collect() };
+        if products < PARALLEL_PRODUCTS || num_threads() == 1 { jobs.iter().map(run).collect() } else { jobs.par_iter().map(run).collect() };
     for ((first, kv_head), result) in jobs.into_iter().zip(results) {
         let columns = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
         let rows = out[first * width..].chunks_exact_mut(width);
@@ -158,7 +159,7 @@ for_each_isa! {
         let mut sums = vec![0.0; num_queries];
         for (query, (scores, sum)) in scores.chunks_exact_mut(num_rows).zip(&mut sums).enumerate() {
             // Rows after the token's own are left out, so that the sum does not depend on the tokens beside it.
-            *sum = exponentials(&mut scores[..=first_position + query / group]);
+            *sum = exponentials(&mut scores[..=first_position + query / group], f32::NEG_INFINITY).1;
         }
         for first_row in (0..num_rows).step_by(ROW_TILE) {
             let count = ROW_TILE.min(num_rows - first_row);

@@ -1,9 +1,10 @@
 //! Attention `softmax(q k^T / sqrt(head_dim)) v`: [`attention_f32`] of encoders, [`attention_cached`] of the decoder.
 //!
-//! Scores exist for a block of queries at a time, never for a whole sequence.
+//! Both stream: there is never a matrix of all scores.
 
 mod cached;
 mod encoder;
+mod product;
 #[cfg(test)]
 mod tests;
 

@@ -24,6 +24,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::parallel::num_threads;
+
 /// Products below this number of multiplications run on the calling thread: starting and joining costs some microseconds, which is the
 /// time of about this much work.
 const PARALLEL_PRODUCTS: usize = 200_000;
@@ -40,7 +42,7 @@ where
     if tokens == 0 || rows == 0 {
         return;
     }
-    let threads = rayon::current_num_threads();
+    let threads = num_threads();
     if threads == 1 || tokens.saturating_mul(rows).saturating_mul(columns) < PARALLEL_PRODUCTS {
         return job(0..tokens, 0..rows, out);
     }

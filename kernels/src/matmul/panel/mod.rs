@@ -30,8 +30,8 @@ pub(super) const TILE_ROWS: usize = 4;
 /// Rows of a panel.
 pub(super) const PANEL_ROWS: usize = 32;
 
-/// Tokens of a block.
-const BLOCK_TOKENS: usize = 128;
+/// Tokens of a block at most.
+const BLOCK_TOKENS: usize = 160;
 
 /// Bytes of the tokens that meet the rows of a tile one after the other: half of an L1 cache, beside those rows.
 const L1_TOKEN_BYTES: usize = 1 << 14;
@@ -139,7 +139,8 @@ impl<U, F> Panel<U, F> {
     {
         let (bits, width, row_bytes) = (w.shape().bits(), w.shape().padded_columns(), w.shape().row_bytes());
         let weights_per_block = bits.weights_per_block();
-        let block_tokens = BLOCK_TOKENS.min(tokens.len() / width);
+        let num_tokens = tokens.len() / width;
+        let block_tokens = num_tokens.div_ceil(num_tokens.div_ceil(BLOCK_TOKENS));
         // Column blocks of about the same size.
         let block_columns = width.div_ceil(width.div_ceil(self.columns)).next_multiple_of(weights_per_block);
         let few = (L1_TOKEN_BYTES / (block_columns * size_of::<A>())).max(4);
