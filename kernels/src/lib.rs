@@ -38,7 +38,7 @@ pub use matmul::{matmul_f32, matmul_packed, matmul_unpacked};
 pub use norm::{layer_norm, rms_norm};
 pub use pack::pack_matrix;
 pub use packed::{BLOCK_BYTES, Bits, MAX_COLUMNS, PackedMatrix, PackedShape};
-pub use parallel::{in_piece, on_pool, piece_len};
+pub use parallel::{for_each, map, on_pool, piece_len};
 pub use probe::MachineLimits;
 pub use rope::{RotaryCoefficients, RotaryEmbedding, rope_interleaved};
 pub use softmax::softmax;

@@ -3,13 +3,11 @@
 //! `scale = max|a| / 127`, `q = round half to even(a / scale)`;
 //! a group of zeros has scale 0 and codes 0. From `docs/format.md`.
 
-use rayon::prelude::*;
-
 use crate::Isa;
 use crate::aligned::AlignedVec;
 use crate::isa::for_each_isa;
 use crate::packed::PackedShape;
-use crate::parallel::num_threads;
+use crate::parallel::for_each;
 
 /// Quantized activations of some tokens, laid out for one [`PackedShape`].
 #[derive(Debug)]
@@ -30,18 +28,13 @@ impl QuantizedActivations {
         let mut codes = AlignedVec::zeros(tokens * padded_columns);
         let mut scales = vec![0.0; tokens * num_groups];
         let mut sums = vec![0; tokens * num_groups];
-        // A decoding step is one job, which no other thread has to be woken for.
+        // A decoding step is one job, which no other thread has to be asked for.
         let per_job = PARALLEL_VALUES.div_ceil(columns);
-        if tokens <= per_job || num_threads() == 1 {
-            quantize_tokens(isa, activations, shape, &mut codes, &mut scales, &mut sums);
-        } else {
-            let jobs = activations.par_chunks(per_job * columns).zip(codes.par_chunks_mut(per_job * padded_columns));
-            let jobs =
-                jobs.zip(scales.par_chunks_mut(per_job * num_groups)).zip(sums.par_chunks_mut(per_job * num_groups));
-            jobs.for_each(|(((activations, codes), scales), sums)| {
-                quantize_tokens(isa, activations, shape, codes, scales, sums);
-            });
-        }
+        let jobs = activations.chunks(per_job * columns).zip(codes.chunks_mut(per_job * padded_columns));
+        let jobs = jobs.zip(scales.chunks_mut(per_job * num_groups).zip(sums.chunks_mut(per_job * num_groups)));
+        for_each(jobs.collect(), |((activations, codes), (scales, sums))| {
+            quantize_tokens(isa, activations, shape, codes, scales, sums);
+        });
         QuantizedActivations { codes, scales, sums }
     }
 }

@@ -9,8 +9,7 @@
 //! 2103.17239), used by DINOv2.
 
 use ndarray::{Array2, ArrayView2};
-use ocelli_kernels::{Isa, attention_f32, in_piece, piece_len};
-use rayon::prelude::*;
+use ocelli_kernels::{Isa, attention_f32, for_each, piece_len};
 
 use crate::{Activation, Error, LayerNorm, Linear, Weights};
 
@@ -118,9 +117,9 @@ impl EncoderLayer {
             // Tokens meet in the attention alone: what is before and after it is done piece by piece, each by one thread.
             let piece = piece_len(num_tokens, PIECE_TOKENS) * width;
             let [mut q, mut k, mut v, mut attended] = [(); 4].map(|()| vec![0.0; tokens.len()]);
-            let qkv = q.par_chunks_mut(piece).zip(k.par_chunks_mut(piece)).zip(v.par_chunks_mut(piece));
-            qkv.zip(tokens.par_chunks(piece)).for_each(|(((q, k), v), tokens)| {
-                in_piece(|| self.project(rows(tokens, width), [q, k, v]));
+            let qkv = q.chunks_mut(piece).zip(k.chunks_mut(piece)).zip(v.chunks_mut(piece));
+            for_each(qkv.zip(tokens.chunks(piece)).collect(), |(((q, k), v), tokens)| {
+                self.project(rows(tokens, width), [q, k, v]);
             });
             attention_f32(
                 Isa::active(),
@@ -132,8 +131,9 @@ impl EncoderLayer {
                 sequence_lengths,
                 &mut attended,
             );
-            let pieces = tokens.par_chunks_mut(piece).zip(attended.par_chunks(piece));
-            pieces.for_each(|(tokens, attended)| in_piece(|| self.finish(tokens, rows(attended, width))));
+            for_each(tokens.chunks_mut(piece).zip(attended.chunks(piece)).collect(), |(tokens, attended)| {
+                self.finish(tokens, rows(attended, width));
+            });
         });
     }
 

@@ -1,11 +1,9 @@
 //! Attention of the decoder: causal, grouped queries, over the rows of a key-value cache.
 
-use rayon::prelude::*;
-
 use crate::Isa;
 use crate::isa::for_each_isa;
 use crate::lanes;
-use crate::parallel::num_threads;
+use crate::parallel::map;
 use crate::softmax::exponentials;
 
 /// Keys or values of one head, one row of `head_dim` for each cached token.
@@ -94,7 +92,7 @@ pub fn attention_cached(
     let starts = (0..tokens).step_by(tokens_per_job);
     let jobs: Vec<(usize, usize)> =
         starts.flat_map(|first| (0..kv_heads.len()).map(move |kv_head| (first, kv_head))).collect();
-    let run = |&(first, kv_head): &(usize, usize)| {
+    let run = |(first, kv_head): (usize, usize)| {
         let count = tokens_per_job.min(tokens - first);
         let columns = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
         let rows = queries[first * width..(first + count) * width].chunks_exact(width);
@@ -108,8 +106,11 @@ pub fn attention_cached(
         result
     };
     let products = queries.len().saturating_mul(num_rows);
-    let results: Vec<Vec<f32>> =
-        if products < PARALLEL_PRODUCTS || num_threads() == 1 { jobs.iter().map(run).collect() } else { jobs.par_iter().map(run).collect() };
+    let results: Vec<Vec<f32>> = if products < PARALLEL_PRODUCTS {
+        jobs.iter().copied().map(run).collect()
+    } else {
+        map(jobs.clone(), run)
+    };
     for ((first, kv_head), result) in jobs.into_iter().zip(results) {
         let columns = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
         let rows = out[first * width..].chunks_exact_mut(width);

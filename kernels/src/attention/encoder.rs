@@ -14,13 +14,11 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::product::{COLUMNS, ROWS, add_product};
 use crate::Isa;
 use crate::aligned::AlignedVec;
 use crate::isa::for_each_isa;
-use crate::parallel::{num_threads, piece_len};
+use crate::parallel::{for_each, map, piece_len};
 use crate::softmax::exponentials;
 
 /// Queries of a block: a multiple of [`ROWS`].
@@ -67,12 +65,10 @@ pub fn attention_f32(
 
     let pairs: Vec<(&Range<usize>, usize)> =
         sequences.iter().flat_map(|range| (0..num_heads).map(move |head| (range, head))).collect();
-    let gather = |&(range, head): &(&Range<usize>, usize)| {
+    let heads = map(pairs, |(range, head)| {
         let part = |x| part(x, range.clone(), head, width, head_dim);
         KeysAndValues::new(part(keys), part(values), range.len(), head_dim)
-    };
-    let heads: Vec<KeysAndValues> =
-        if num_threads() > 1 { pairs.par_iter().map(gather).collect() } else { pairs.iter().map(gather).collect() };
+    });
 
     // Blocks of queries of one sequence: their rows of `out` lie together.
     let mut jobs = Vec::new();
@@ -86,7 +82,7 @@ pub fn attention_f32(
             jobs.push((first..first + rows.len() / width, heads, rows));
         }
     }
-    let run = |(range, heads, out): (Range<usize>, &[KeysAndValues], &mut [f32])| {
+    for_each(jobs, |(range, heads, out): (Range<usize>, &[KeysAndValues], &mut [f32])| {
         let mut scratch = Scratch::new(range.len(), heads[0].num_keys, head_dim);
         for (head, keys_and_values) in heads.iter().enumerate() {
             scratch.set_queries(part(queries, range.clone(), head, width, head_dim), head_dim);
@@ -95,8 +91,7 @@ pub fn attention_f32(
                 out[head * head_dim..(head + 1) * head_dim].copy_from_slice(scratch.result(row, head_dim));
             }
         }
-    };
-    if num_threads() > 1 { jobs.into_par_iter().for_each(run) } else { jobs.into_iter().for_each(run) }
+    });
 }
 
 /// The rows of one head of some tokens of `x`, `[tokens, width]`.

@@ -22,9 +22,7 @@ pub use self::unpacked::matmul_unpacked;
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use crate::parallel::num_threads;
+use crate::parallel::{for_each, map, num_threads};
 
 /// Products below this number of multiplications run on the calling thread: starting and joining costs some microseconds, which is the
 /// time of about this much work.
@@ -32,6 +30,9 @@ const PARALLEL_PRODUCTS: usize = 200_000;
 
 /// Rows and tokens are cut at multiples of this, so that only the last piece has tiles that are not full.
 const PIECE: usize = 12;
+
+/// Pieces of rows for each thread: one that is held up by something else leaves its last pieces to the others.
+const PIECES_PER_THREAD: usize = 2;
 
 /// Calls `job(tokens, rows, out)` for pieces of the result that together make `out`, `[tokens, rows]`, on all threads of the current
 /// pool if the work is worth it. The `out` of a job is `[its tokens, its rows]`.
@@ -49,39 +50,32 @@ where
     let piece = tokens.div_ceil(threads).next_multiple_of(PIECE);
     let is_even = (piece * threads - tokens) * 32 <= tokens;
     if is_even || (tokens >= PIECE * threads && rows < 4 * PIECE * threads) {
-        out.par_chunks_mut(piece * rows).enumerate().for_each(|(index, out)| {
+        for_each(out.chunks_mut(piece * rows).enumerate().collect(), |(index, out)| {
             let first = index * piece;
             job(first..first + out.len() / rows, 0..rows, out);
         });
         return;
     }
-    let piece = rows.div_ceil(threads).next_multiple_of(PIECE);
+    let piece = rows.div_ceil(threads * PIECES_PER_THREAD).next_multiple_of(PIECE);
     if tokens == 1 {
-        out.par_chunks_mut(piece).enumerate().for_each(|(index, out)| {
+        for_each(out.chunks_mut(piece).enumerate().collect(), |(index, out)| {
             let first = index * piece;
             job(0..1, first..first + out.len(), out);
         });
         return;
     }
     // The pieces are not contiguous in `out`.
-    let pieces: Vec<(Range<usize>, Vec<f32>)> = (0..rows.div_ceil(piece))
-        .into_par_iter()
-        .map(|index| {
-            let range = index * piece..rows.min((index + 1) * piece);
-            let mut part = vec![0.0; tokens * range.len()];
-            job(0..tokens, range.clone(), &mut part);
-            (range, part)
-        })
-        .collect();
-    out.par_chunks_mut(rows * tokens.div_ceil(threads)).enumerate().for_each(|(index, out)| {
-        let first = index * tokens.div_ceil(threads);
-        for (range, part) in &pieces {
-            let part = part[first * range.len()..].chunks_exact(range.len());
-            for (out, part) in out.chunks_exact_mut(rows).zip(part) {
-                out[range.clone()].copy_from_slice(part);
-            }
-        }
+    let ranges = (0..rows).step_by(piece).map(|first| first..rows.min(first + piece)).collect();
+    let parts = map(ranges, |range: Range<usize>| {
+        let mut part = vec![0.0; tokens * range.len()];
+        job(0..tokens, range.clone(), &mut part);
+        (range, part)
     });
+    for (range, part) in &parts {
+        for (out, part) in out.chunks_exact_mut(rows).zip(part.chunks_exact(range.len())) {
+            out[range.clone()].copy_from_slice(part);
+        }
+    }
 }
 
 /// Fills `out`, `[tokens, rows]`, with the bias: the product over no columns.

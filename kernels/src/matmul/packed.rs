@@ -206,6 +206,14 @@ fn dot<const CHUNKS: usize>(isa: Isa, bits: Bits, strip: Strip<'_>, sums: &mut [
 fn into_lanes<T: Copy>(values: &[T], num_groups: usize, lanes: &mut Vec<[T; LANES]>) {
     lanes.clear();
     let items = values.len() / num_groups;
+    let (whole, rest) = values.as_chunks::<LANES>();
+    if num_groups == 1 {
+        lanes.extend_from_slice(whole);
+        if let Some(last) = rest.last() {
+            lanes.push(std::array::from_fn(|lane| *rest.get(lane).unwrap_or(last)));
+        }
+        return;
+    }
     for tile in 0..items.div_ceil(LANES) {
         let item: [usize; LANES] = std::array::from_fn(|lane| (tile * LANES + lane).min(items - 1));
         lanes.extend((0..num_groups).map(|group| item.map(|item| values[item * num_groups + group])));
