@@ -8,6 +8,7 @@ mod balanced;
 mod f32;
 mod packed;
 mod panel;
+mod rows;
 mod strip;
 #[cfg(test)]
 mod tests;

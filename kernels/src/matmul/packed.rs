@@ -19,7 +19,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::panel::{self, PANEL_ROWS};
 use super::strip::{Block, LANES, Strip};
-use super::{add_bias, balanced, check_lengths, fill_bias, for_each_piece, w8a8};
+use super::{add_bias, balanced, check_lengths, fill_bias, for_each_piece, rows, w8a8};
 use crate::Isa;
 use crate::isa::for_each_isa;
 use crate::packed::{Bits, PackedMatrix};
@@ -33,6 +33,9 @@ const MAX_TOKENS: usize = 128;
 
 /// Rows whose results are collected before they are written: a cache line of `out` for each token.
 const OUT_ROWS: usize = 16;
+
+/// Rows that meet one token after the other: 64 kB of weights at 2048 columns of 2 bits.
+const ROW_BLOCK: usize = 128;
 
 /// Scales of weights that are turned into f32 at a time: 16 kB.
 const SCALE_BLOCK: usize = 1 << 12;
@@ -54,9 +57,10 @@ pub fn matmul_packed(isa: Isa, x: &[f32], w: &PackedMatrix<'_>, bias: Option<&[f
     for_each_piece(tokens, rows, columns, out, |tokens, rows, out| {
         let piece = Piece { isa, x: &x, w, tokens, rows: rows.clone() };
         match (piece.tokens.len(), w.shape().group_size()) {
-            (..LANES, _) => piece.few_tokens(out),
-            (_, None) => piece.many_tokens_without_groups(out),
-            _ => piece.many_tokens(out),
+            (..LANES, None) => piece.few_tokens(out),
+            (_, None) => piece.many_tokens(out),
+            (..LANES, _) => piece.few_tokens_in_groups(out),
+            _ => piece.many_tokens_in_groups(out),
         }
         add_bias(out, rows, bias);
     });
@@ -72,8 +76,29 @@ struct Piece<'a> {
 }
 
 impl Piece<'_> {
-    /// One token at a time with four rows in the lanes.
+    /// Rows with one scale each, as they come from memory.
     fn few_tokens(&self, out: &mut [f32]) {
+        let (shape, num_rows) = (self.w.shape(), self.rows.len());
+        let (width, levels) = (shape.padded_columns(), levels(shape.bits()));
+        let mut products = [0; ROW_BLOCK];
+        let mut scales = [0.0; ROW_BLOCK];
+        for first in self.rows.clone().step_by(ROW_BLOCK) {
+            let rows = first..self.rows.end.min(first + ROW_BLOCK);
+            let (products, scales) = (&mut products[..rows.len()], &mut scales[..rows.len()]);
+            self.w.scales_of(rows.clone()).convert_to_f32_slice(scales);
+            scales.iter_mut().for_each(|scale| *scale *= levels.factor);
+            for (token, out) in self.tokens.clone().zip(out.chunks_exact_mut(num_rows)) {
+                let activations = &self.x.codes[token * width..(token + 1) * width];
+                let codes = self.w.codes_of(rows.clone());
+                rows::sums_of_rows(self.isa, shape.bits(), codes, shape.row_bytes(), activations, products);
+                let out = &mut out[rows.start - self.rows.start..rows.end - self.rows.start];
+                combine(self.isa, levels, 0, products, scales, self.x.scales[token], self.x.sums[token], out);
+            }
+        }
+    }
+
+    /// One token at a time with four rows in the lanes.
+    fn few_tokens_in_groups(&self, out: &mut [f32]) {
         let (padded_columns, num_groups) = (self.w.shape().padded_columns(), self.w.shape().num_groups());
         let mut scratch = Scratch::new(self.w);
         let mut lane_scales = Vec::new();
@@ -94,7 +119,7 @@ impl Piece<'_> {
     }
 
     /// Rows with one scale each, unpacked once for many tokens.
-    fn many_tokens_without_groups(&self, out: &mut [f32]) {
+    fn many_tokens(&self, out: &mut [f32]) {
         let (width, num_rows) = (self.w.shape().padded_columns(), self.rows.len());
         let levels = levels(self.w.shape().bits());
         let codes = &self.x.codes[self.tokens.start * width..self.tokens.end * width];
@@ -106,12 +131,12 @@ impl Piece<'_> {
         panel::for_each_panel(self.isa, self.w, self.rows.clone(), codes, |token, row, products| {
             let end = num_rows.min(row + PANEL_ROWS);
             let out = &mut out[token * num_rows + row..token * num_rows + end];
-            combine_panel(self.isa, levels, offset, products, &row_scales[row..end], scales[token], sums[token], out);
+            combine(self.isa, levels, offset, products, &row_scales[row..end], scales[token], sums[token], out);
         });
     }
 
     /// One row at a time with four tokens in the lanes.
-    fn many_tokens(&self, out: &mut [f32]) {
+    fn many_tokens_in_groups(&self, out: &mut [f32]) {
         let (padded_columns, num_groups) = (self.w.shape().padded_columns(), self.w.shape().num_groups());
         let block = (TOKEN_BLOCK_BYTES / padded_columns).clamp(LANES, MAX_TOKENS) / LANES * LANES;
         let mut collected = vec![[0.0; OUT_ROWS]; block.min(self.tokens.len())];
@@ -206,14 +231,6 @@ fn dot<const CHUNKS: usize>(isa: Isa, bits: Bits, strip: Strip<'_>, sums: &mut [
 fn into_lanes<T: Copy>(values: &[T], num_groups: usize, lanes: &mut Vec<[T; LANES]>) {
     lanes.clear();
     let items = values.len() / num_groups;
-    let (whole, rest) = values.as_chunks::<LANES>();
-    if num_groups == 1 {
-        lanes.extend_from_slice(whole);
-        if let Some(last) = rest.last() {
-            lanes.push(std::array::from_fn(|lane| *rest.get(lane).unwrap_or(last)));
-        }
-        return;
-    }
     for tile in 0..items.div_ceil(LANES) {
         let item: [usize; LANES] = std::array::from_fn(|lane| (tile * LANES + lane).min(items - 1));
         lanes.extend((0..num_groups).map(|group| item.map(|item| values[item * num_groups + group])));
@@ -246,11 +263,11 @@ fn levels(bits: Bits) -> Levels {
 }
 
 for_each_isa! {
-    /// The f32 part of one token with the rows of a panel: `products` have `offset` times `sum` more than the sums of code times code.
-    fn combine_panel(
+    /// The f32 part of one token with rows that have one scale each: `products` have `offset` times `sum` more than the sums of code times code.
+    fn combine(
         levels: Levels,
         offset: i32,
-        products: &[i32; PANEL_ROWS],
+        products: &[i32],
         row_scales: &[f32],
         scale: f32,
         sum: i32,

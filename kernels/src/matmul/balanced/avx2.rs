@@ -29,70 +29,9 @@ pub(super) fn dot<const BITS: i32, const CHUNKS: usize>(strip: Strip<'_>, sums: 
     for (tile, sums) in sums.chunks_exact_mut(num_groups).enumerate() {
         match strip {
             Strip::Tokens(row, tokens) => kernel::<BITS, 1, 4, CHUNKS>([row], tokens.four(tile), sums),
-            Strip::Rows(rows, token) if CHUNKS == 0 => sums[0] = four_rows::<BITS>(rows.four(tile), token),
             Strip::Rows(rows, token) => kernel::<BITS, 4, 1, CHUNKS>(rows.four(tile), [token], sums),
         }
     }
-}
-
-/// Whole rows with one token, row after row, as they lie in memory: reading four rows side by side is a third slower.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn four_rows<const BITS: i32>(rows: [&[u8]; LANES], token: &[i8]) -> [i32; LANES] {
-    let mut totals = [_mm256_setzero_si256(); LANES];
-    for lane in 0..LANES {
-        let blocks = rows[lane].as_chunks::<BLOCK_BYTES>().0;
-        totals[lane] = if BITS == 2 { row_of_2_bits(blocks, token) } else { row_of_4_bits(blocks, token) };
-    }
-    sum_each(totals)
-}
-
-/// Planes 1 and 3 stay where they are, four times as large: their sums of a block are at most `4 * 762 * 4 = 12192`, and those of planes 0 and 2
-/// a quarter of that.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn row_of_2_bits(blocks: &[[u8; BLOCK_BYTES]], token: &[i8]) -> __m256i {
-    let (mask, mask_above, ones) = (_mm256_set1_epi8(3), _mm256_set1_epi8(12), _mm256_set1_epi16(1));
-    let mut total = _mm256_setzero_si256();
-    for (block, token) in blocks.iter().zip(token.as_chunks::<256>().0) {
-        prefetch(block);
-        let (halves, planes) = (block.as_chunks::<32>().0, token.as_chunks::<64>().0);
-        let (mut pairs, mut pairs_above) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-        for half in 0..2 {
-            let codes = load(&halves[half]);
-            let shifted = _mm256_srli_epi16::<4>(codes);
-            for (first, codes) in [(0, codes), (2, shifted)] {
-                let [low, above] = [first, first + 1].map(|plane| &planes[plane].as_chunks::<32>().0[half]);
-                let products = _mm256_maddubs_epi16(_mm256_and_si256(codes, mask), load(low));
-                pairs = _mm256_add_epi16(pairs, products);
-                let products = _mm256_maddubs_epi16(_mm256_and_si256(codes, mask_above), load(above));
-                pairs_above = _mm256_add_epi16(pairs_above, products);
-            }
-        }
-        let pairs = _mm256_add_epi16(pairs, _mm256_srai_epi16::<2>(pairs_above));
-        total = _mm256_add_epi32(total, _mm256_madd_epi16(pairs, ones));
-    }
-    total
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn row_of_4_bits(blocks: &[[u8; BLOCK_BYTES]], token: &[i8]) -> __m256i {
-    let (mask, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
-    let mut total = _mm256_setzero_si256();
-    for (block, token) in blocks.iter().zip(token.as_chunks::<128>().0) {
-        prefetch(block);
-        let (halves, chunks) = (block.as_chunks::<32>().0, token.as_chunks::<32>().0);
-        let mut pairs = _mm256_setzero_si256();
-        for half in 0..2 {
-            let codes = load(&halves[half]);
-            let (low, high) = (_mm256_and_si256(codes, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(codes), mask));
-            pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(low, load(&chunks[half])));
-            pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(high, load(&chunks[2 + half])));
-        }
-        total = _mm256_add_epi32(total, _mm256_madd_epi16(pairs, ones));
-    }
-    total
 }
 
 /// Lane `r * T + t` is row r with token t; a group has `CHUNKS` chunks of 32 weights, or is the whole row if `CHUNKS` is 0.

@@ -24,60 +24,9 @@ pub(super) fn dot<const BITS: i32, const CHUNKS: usize>(strip: Strip<'_>, sums: 
     for (tile, sums) in sums.chunks_exact_mut(num_groups).enumerate() {
         match strip {
             Strip::Tokens(row, tokens) => kernel::<BITS, 1, 4, CHUNKS>([row], tokens.four(tile), sums),
-            Strip::Rows(rows, token) if CHUNKS == 0 => sums[0] = four_rows::<BITS>(rows.four(tile), token),
             Strip::Rows(rows, token) => kernel::<BITS, 4, 1, CHUNKS>(rows.four(tile), [token], sums),
         }
     }
-}
-
-/// Whole rows with one token, row after row, as they lie in memory: reading four rows side by side is slower (see `avx2-matmul-w2a8`).
-#[inline]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn four_rows<const BITS: i32>(rows: [&[u8]; LANES], token: &[i8]) -> [i32; LANES] {
-    let mut totals = [_mm512_setzero_si512(); LANES];
-    for lane in 0..LANES {
-        let blocks = rows[lane].as_chunks::<BLOCK_BYTES>().0;
-        totals[lane] = if BITS == 2 { row_of_2_bits(blocks, token) } else { row_of_4_bits(blocks, token) };
-    }
-    sum_each(fold(totals))
-}
-
-/// Planes 1 and 3 stay where they are, four times as large.
-#[inline]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn row_of_2_bits(blocks: &[[u8; BLOCK_BYTES]], token: &[i8]) -> __m512i {
-    let (mask, mask_above) = (_mm512_set1_epi8(3), _mm512_set1_epi8(12));
-    // One sum for each plane: more than one vpdpbusd is under way.
-    let mut sums = [_mm512_setzero_si512(); 4];
-    for (block, token) in blocks.iter().zip(token.as_chunks::<256>().0) {
-        prefetch(block);
-        let codes = load_512(block);
-        let shifted = _mm512_srli_epi16::<4>(codes);
-        let planes = token.as_chunks::<64>().0;
-        sums[0] = _mm512_dpbusd_epi32(sums[0], _mm512_and_si512(codes, mask), load_512(&planes[0]));
-        sums[1] = _mm512_dpbusd_epi32(sums[1], _mm512_and_si512(codes, mask_above), load_512(&planes[1]));
-        sums[2] = _mm512_dpbusd_epi32(sums[2], _mm512_and_si512(shifted, mask), load_512(&planes[2]));
-        sums[3] = _mm512_dpbusd_epi32(sums[3], _mm512_and_si512(shifted, mask_above), load_512(&planes[3]));
-    }
-    // Four times a sum of planes 1 and 3 is below 2^31 / 2, as a row is: see `MAX_COLUMNS`.
-    let above = _mm512_srai_epi32::<2>(_mm512_add_epi32(sums[1], sums[3]));
-    _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[2]), above)
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn row_of_4_bits(blocks: &[[u8; BLOCK_BYTES]], token: &[i8]) -> __m512i {
-    let mask = _mm512_set1_epi8(15);
-    let mut sums = [_mm512_setzero_si512(); 2];
-    for (block, token) in blocks.iter().zip(token.as_chunks::<128>().0) {
-        prefetch(block);
-        let codes = load_512(block);
-        let planes = token.as_chunks::<64>().0;
-        sums[0] = _mm512_dpbusd_epi32(sums[0], _mm512_and_si512(codes, mask), load_512(&planes[0]));
-        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), mask);
-        sums[1] = _mm512_dpbusd_epi32(sums[1], high, load_512(&planes[1]));
-    }
-    _mm512_add_epi32(sums[0], sums[1])
 }
 
 /// Lane `r * T + t` is row r with token t; a group has `CHUNKS` times 32 weights, or is the whole row if `CHUNKS` is 0.

@@ -17,6 +17,8 @@ mod avx2;
 mod avx512_vnni;
 mod portable;
 
+pub(super) use portable::dot as dot_of_words;
+
 use std::ops::Range;
 
 use crate::Isa;
@@ -199,7 +201,7 @@ for_each_isa! {
 
 for_each_isa! {
     /// Codes of a row to words.
-    fn unpack_words(bits: Bits, codes: &[u8], out: &mut [i16]) {
+    pub(super) fn unpack_words(bits: Bits, codes: &[u8], out: &mut [i16]) {
         match bits {
             Bits::Two => unpack::<i16, 2>(codes, out, i16::from),
             Bits::Four => unpack::<i16, 4>(codes, out, i16::from),

@@ -8,8 +8,9 @@ pub(super) fn words(strip: Strip<'_, i16, i16>, sums: &mut [Sums]) {
     strip.for_each_tile::<2>(sums, |rows, tokens| tokens.map(|token| rows.map(|row| dot(row, token))));
 }
 
+/// The sum of the products; the lengths are multiples of 16.
 #[inline(always)]
-fn dot(row: &[i16], token: &[i16]) -> i32 {
+pub(in crate::matmul) fn dot(row: &[i16], token: &[i16]) -> i32 {
     let mut sums = [0_i32; 8];
     for (row, token) in row.as_chunks::<16>().0.iter().zip(token.as_chunks::<16>().0) {
         for lane in 0..8 {

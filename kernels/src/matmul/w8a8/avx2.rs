@@ -9,12 +9,10 @@
 //! Nothing overflows: activations are never -128, so that a lane of `maddubs` is at most `2 * 128 * 127 = 32512`, and i16 holds 32767. An i32
 //! lane is bounded by [`MAX_COLUMNS`](crate::MAX_COLUMNS).
 
-#![allow(clippy::needless_range_loop, reason = "a lane indexes several arrays")]
-
 use std::arch::x86_64::*;
 
 use crate::matmul::strip::{LANES, Strip};
-use crate::matmul::x86::{chunks_of, load, prefetch, sum_each};
+use crate::matmul::x86::{chunks_of, load, sum_each};
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn dot<const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
@@ -22,29 +20,9 @@ pub(super) fn dot<const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES
     for (tile, sums) in sums.chunks_exact_mut(num_groups).enumerate() {
         match strip {
             Strip::Tokens(row, tokens) => kernel::<1, 4, CHUNKS>([row], tokens.four(tile), sums),
-            Strip::Rows(rows, token) if CHUNKS == 0 => sums[0] = four_rows(rows.four(tile), token),
             Strip::Rows(rows, token) => kernel::<4, 1, CHUNKS>(rows.four(tile), [token], sums),
         }
     }
-}
-
-/// Whole rows with one token, row after row, as they lie in memory.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn four_rows(rows: [&[u8]; LANES], token: &[i8]) -> [i32; LANES] {
-    let ones = _mm256_set1_epi16(1);
-    let token = token.as_chunks::<32>().0;
-    let mut totals = [_mm256_setzero_si256(); LANES];
-    for lane in 0..LANES {
-        for (codes, activations) in rows[lane].as_chunks::<32>().0.iter().zip(token) {
-            prefetch(codes);
-            let weights = load(codes);
-            let signed = _mm256_sign_epi8(load(activations), weights);
-            let products = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(weights), signed), ones);
-            totals[lane] = _mm256_add_epi32(totals[lane], products);
-        }
-    }
-    sum_each(totals)
 }
 
 /// Lane `r * T + t` is row r with token t; a group has `CHUNKS` chunks of 32 weights, or is the whole row if `CHUNKS` is 0.

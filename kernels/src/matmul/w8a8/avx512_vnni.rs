@@ -8,12 +8,10 @@
 //!
 //! Nothing overflows: `vpdpbusd` sums in i32, bounded by [`MAX_COLUMNS`](crate::MAX_COLUMNS).
 
-#![allow(clippy::needless_range_loop, reason = "a lane indexes several arrays")]
-
 use std::arch::x86_64::*;
 
 use crate::matmul::strip::{LANES, Strip};
-use crate::matmul::x86::{chunks_of, fold, halves, load_512, prefetch, sum_each};
+use crate::matmul::x86::{chunks_of, fold, halves, load_512, sum_each};
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn dot<const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
@@ -21,28 +19,9 @@ pub(super) fn dot<const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES
     for (tile, sums) in sums.chunks_exact_mut(num_groups).enumerate() {
         match strip {
             Strip::Tokens(row, tokens) => kernel::<1, 4, CHUNKS>([row], tokens.four(tile), sums),
-            Strip::Rows(rows, token) if CHUNKS == 0 => sums[0] = four_rows(rows.four(tile), token),
             Strip::Rows(rows, token) => kernel::<4, 1, CHUNKS>(rows.four(tile), [token], sums),
         }
     }
-}
-
-/// Whole rows with one token, row after row, as they lie in memory.
-#[inline]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn four_rows(rows: [&[u8]; LANES], token: &[i8]) -> [i32; LANES] {
-    let token = token.as_chunks::<64>().0;
-    let mut totals = [_mm512_setzero_si512(); LANES];
-    for lane in 0..LANES {
-        for (codes, activations) in rows[lane].as_chunks::<64>().0.iter().zip(token) {
-            prefetch(codes);
-            let (weights, activations) = (load_512(codes), load_512(activations));
-            let negative = _mm512_movepi8_mask(weights);
-            let signed = _mm512_mask_sub_epi8(activations, negative, _mm512_setzero_si512(), activations);
-            totals[lane] = _mm512_dpbusd_epi32(totals[lane], _mm512_abs_epi8(weights), signed);
-        }
-    }
-    sum_each(fold(totals))
 }
 
 /// Lane `r * T + t` is row r with token t; a group has `CHUNKS` times 32 weights, or is the whole row if `CHUNKS` is 0.
