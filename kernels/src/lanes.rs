@@ -65,3 +65,16 @@ pub(crate) fn largest(x: &[f32]) -> f32 {
     }
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |largest, &x| if x > largest { x } else { largest })
 }
+
+/// `max|x|`; 0 of none. NaN counts as small.
+#[inline(always)]
+pub(crate) fn largest_magnitude(x: &[f32]) -> f32 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [0.0_f32; LANES];
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = if x.abs() > *lane { x.abs() } else { *lane };
+        }
+    }
+    rest.iter().chain(&lanes).fold(0.0, |largest, x| if x.abs() > largest { x.abs() } else { largest })
+}

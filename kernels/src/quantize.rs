@@ -6,6 +6,7 @@
 use crate::Isa;
 use crate::aligned::AlignedVec;
 use crate::isa::for_each_isa;
+use crate::lanes;
 use crate::packed::PackedShape;
 use crate::parallel::for_each;
 
@@ -64,14 +65,14 @@ for_each_isa! {
     /// Quantizes one token: groups of `group_size` values, the last may be shorter.
     fn quantize_groups(activations: &[f32], group_size: usize, codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
         for (group, (values, codes)) in activations.chunks(group_size).zip(codes.chunks_mut(group_size)).enumerate() {
-            let scale = largest_magnitude(values) / 127.0;
+            let scale = lanes::largest_magnitude(values) / 127.0;
             scales[group] = scale;
             // A scale that underflows to 0 is a group of zeros. Values that are not finite give codes without meaning, as the
             // products would be.
             let divisor = if scale == 0.0 { f32::INFINITY } else { scale };
             let mut sum = 0;
             for (code, &value) in codes.iter_mut().zip(values) {
-                *code = round_to_i8(value / divisor);
+                *code = round_to_i32(value / divisor, 127.0) as i8;
                 sum += i32::from(*code);
             }
             sums[group] = sum;
@@ -79,28 +80,15 @@ for_each_isa! {
     }
 }
 
-/// `max|v|`, in sixteen lanes; 0 for no values.
-#[inline(always)]
-fn largest_magnitude(values: &[f32]) -> f32 {
-    let mut lanes = [0.0_f32; 16];
-    let (chunks, rest) = values.as_chunks::<16>();
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane = if value.abs() > *lane { value.abs() } else { *lane };
-        }
-    }
-    rest.iter().chain(&lanes).fold(0.0, |largest, value| if value.abs() > largest { value.abs() } else { largest })
-}
-
-/// Rounds half to even and saturates to -127..=127.
+/// Rounds half to even and saturates to `-largest..=largest`, which is below 2^22.
 ///
 /// Adding 1.5 * 2^23 leaves the integer in the low bits of the mantissa, rounded to even by the addition itself; valid as the
-/// argument is clamped first. NaN becomes some code.
+/// argument is clamped first. NaN becomes some number in that range or near it.
 #[inline(always)]
-fn round_to_i8(value: f32) -> i8 {
+pub(crate) fn round_to_i32(value: f32, largest: f32) -> i32 {
     const MAGIC: f32 = 12_582_912.0;
-    let clamped = value.clamp(-127.0, 127.0);
-    ((clamped + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32) as i8
+    let clamped = value.clamp(-largest, largest);
+    ((clamped + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32)
 }
 
 #[cfg(test)]

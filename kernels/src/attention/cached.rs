@@ -1,9 +1,27 @@
 //! Attention of the decoder: causal, grouped queries, over the rows of a key-value cache.
+//!
+//! ```text
+//! q = scale * n, n of 16 bits                          for each query; keys and values are 8-bit codes with scales
+//! for each tile of 32 cached tokens:                   all queries of all heads that share keys and values
+//!     s  = (n . codes of the key) * scale * scale of the key        the product in integers, exact
+//!     m' = max(m, max s);   p = e^(s - m')
+//!     l, o = l e^(m - m') + sum p,   o e^(m - m') + p v
+//! out = o / l
+//! ```
+//!
+//! The softmax streams, as in the attention of encoders: there is never a row of all scores.
 
+use std::ops::Range;
+
+use super::product::{COLUMNS, ROWS, add_product};
 use crate::Isa;
+use crate::activation::exp;
+use crate::aligned::AlignedVec;
 use crate::isa::for_each_isa;
 use crate::lanes;
+use crate::matmul::panel::{PANEL_ROWS, add_products_of_words};
 use crate::parallel::map;
+use crate::quantize::round_to_i32;
 use crate::softmax::exponentials;
 
 /// Keys or values of one head, one row of `head_dim` for each cached token.
@@ -38,14 +56,11 @@ impl KvRows<'_> {
     }
 }
 
-/// Cached rows that are turned into f32 at a time, for all queries of a block: 64 rows of 128 are 32 kB.
-const ROW_TILE: usize = 64;
+/// Cached rows that meet the queries of a block at a time. The tiles of a cache begin at multiples of it, whatever the call.
+const ROW_TILE: usize = PANEL_ROWS;
 
-/// Columns of the result that are summed up together: 4 vectors of 8.
-const COLUMN_BLOCK: usize = 32;
-
-/// Scores that are alive at once in a job: 256 kB.
-const MAX_SCORES: usize = 1 << 16;
+/// Tokens whose queries share the rows of a tile.
+const BLOCK_TOKENS: usize = 16;
 
 /// Work below this many products runs on the calling thread.
 const PARALLEL_PRODUCTS: usize = 200_000;
@@ -55,8 +70,7 @@ const PARALLEL_PRODUCTS: usize = 200_000;
 /// key-value head, and query head h reads head `h / (num_heads / num_kv_heads)`. With `segment_ids` (one for each cached token) a query sees
 /// only tokens of its own segment.
 ///
-/// Codes are turned into f32 (code times scale) and everything is computed in f32, in an order that is the same on every instruction
-/// set, for any number of threads and of tokens in the call.
+/// The same bits on every instruction set, for any number of threads and of tokens in the call.
 ///
 /// # Panics
 /// If the lengths do not fit, or the cache has fewer than `first_position + tokens` rows.
@@ -87,22 +101,19 @@ pub fn attention_cached(
         assert!(ids.len() >= num_rows, "there are {} segment ids, expected at least {num_rows}", ids.len());
     }
     let group = num_heads / kv_heads.len();
-    // A job is some tokens of one key-value head: all query heads of that head share the rows that are turned into f32.
-    let tokens_per_job = (MAX_SCORES / (group * num_rows)).clamp(1, 16);
-    let starts = (0..tokens).step_by(tokens_per_job);
+    // A job is some tokens of one key-value head: all query heads of that head share the tiles.
+    let starts = (0..tokens).step_by(BLOCK_TOKENS);
     let jobs: Vec<(usize, usize)> =
         starts.flat_map(|first| (0..kv_heads.len()).map(move |kv_head| (first, kv_head))).collect();
     let run = |(first, kv_head): (usize, usize)| {
-        let count = tokens_per_job.min(tokens - first);
+        let count = BLOCK_TOKENS.min(tokens - first);
         let columns = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
         let rows = queries[first * width..(first + count) * width].chunks_exact(width);
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let block: Vec<f32> = rows.flat_map(|row| &row[columns.clone()]).map(|query| query * scale).collect();
+        let block: Vec<f32> = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
         let (keys, values) = kv_heads[kv_head];
         let mut result = vec![0.0; block.len()];
-        let mut scores = vec![0.0; count * group * (first_position + first + count)];
         let job = Job { first_position: first_position + first, group, head_dim, keys, values, segment_ids };
-        attend(isa, job, &block, &mut scores, &mut result);
+        attend(isa, isa, job, &block, &mut result);
         result
     };
     let products = queries.len().saturating_mul(num_rows);
@@ -131,84 +142,169 @@ struct Job<'a> {
     segment_ids: Option<&'a [i64]>,
 }
 
-impl Job<'_> {
-    /// Whether the token at `position` sees the row of the cache.
+/// Queries in 16 bits: `query = scale * codes`, with `1 / sqrt(head_dim)` in the scale. An error of `2^-16` of the largest element.
+struct WordQueries {
+    /// `[queries, width]`; what fills a row up to a whole vector is 0.
+    codes: AlignedVec<i16>,
+    width: usize,
+    /// `[queries]`.
+    scales: Vec<f32>,
+}
+
+impl WordQueries {
     #[inline(always)]
-    fn sees(&self, position: usize, row: usize) -> bool {
-        row <= position && self.segment_ids.is_none_or(|ids| ids[row] == ids[position])
+    fn new(queries: &[f32], head_dim: usize) -> WordQueries {
+        let width = head_dim.next_multiple_of(16);
+        // A sum over a key, whose codes are at most 128, stays below 2^31.
+        let largest_code = (i32::MAX / (128 * head_dim as i32)).min(i32::from(i16::MAX)) as f32;
+        let factor = 1.0 / (head_dim as f32).sqrt();
+        let mut codes = AlignedVec::zeros(queries.len() / head_dim * width);
+        let mut scales = Vec::with_capacity(queries.len() / head_dim);
+        for (query, codes) in queries.chunks_exact(head_dim).zip(codes.chunks_exact_mut(width)) {
+            let scale = lanes::largest_magnitude(query) / largest_code;
+            let divisor = if scale == 0.0 { f32::INFINITY } else { scale };
+            for (code, query) in codes.iter_mut().zip(query) {
+                *code = round_to_i32(query / divisor, largest_code) as i16;
+            }
+            scales.push(scale * factor);
+        }
+        WordQueries { codes, width, scales }
     }
+}
+
+/// What a job works with for one tile after the other.
+struct Tile {
+    /// Keys as words, `[ROW_TILE, width]`.
+    keys: AlignedVec<i16>,
+    /// `[queries][ROW_TILE]`.
+    products: Vec<[i32; ROW_TILE]>,
+    /// `[queries, ROW_TILE]`, the queries up to whole tiles of the product.
+    scores: AlignedVec<f32>,
+    /// Strips of 16 columns, `[ROW_TILE][16]` each.
+    values: Vec<[f32; COLUMNS]>,
 }
 
 for_each_isa! {
-    /// `queries` and `out` are `[tokens, group, head_dim]`, `scores` `[tokens * group, rows of the last token]`.
-    fn attend(job: Job<'_>, queries: &[f32], scores: &mut [f32], out: &mut [f32]) {
-        let Job { first_position, group, head_dim, .. } = job;
+    /// `queries` and `out` are `[tokens, group, head_dim]`; `same_isa` is the instruction set once more, for the integer products.
+    fn attend(same_isa: Isa, job: Job<'_>, queries: &[f32], out: &mut [f32]) {
+        let Job { first_position, group, head_dim, keys, values, segment_ids } = job;
         let num_queries = queries.len() / head_dim;
-        let num_rows = scores.len() / num_queries;
-        let mut tile = vec![0.0; ROW_TILE.min(num_rows) * head_dim];
+        let num_rows = first_position + num_queries / group;
+        let (padded_queries, padded_columns) = (num_queries.next_multiple_of(ROWS), head_dim.next_multiple_of(COLUMNS));
+        let word_queries = WordQueries::new(queries, head_dim);
+        let mut tile = Tile {
+            keys: AlignedVec::zeros(ROW_TILE * word_queries.width),
+            products: vec![[0; ROW_TILE]; num_queries],
+            scores: AlignedVec::zeros(padded_queries * ROW_TILE),
+            values: vec![[0.0; COLUMNS]; padded_columns / COLUMNS * ROW_TILE],
+        };
+        let mut totals = AlignedVec::zeros(padded_queries * padded_columns);
+        // Of each query: the largest score so far, and the sum of the exponentials.
+        let mut softmax = vec![(f32::NEG_INFINITY, 0.0); num_queries];
         for first_row in (0..num_rows).step_by(ROW_TILE) {
-            let count = ROW_TILE.min(num_rows - first_row);
-            let tile = to_f32(job.keys, first_row, count, head_dim, &mut tile);
-            for (query, (scores, values)) in scores.chunks_exact_mut(num_rows).zip(queries.chunks_exact(head_dim)).enumerate() {
+            let rows = first_row..num_rows.min(first_row + ROW_TILE);
+            match keys {
+                KvRows::F32(keys) => scores_of_f32(queries, &keys[rows.start * head_dim..rows.end * head_dim], head_dim, &mut tile),
+                KvRows::I8 { codes, scales } => {
+                    let codes = &codes[rows.start * head_dim..rows.end * head_dim];
+                    scores_of_codes(same_isa, &word_queries, codes, head_dim, |row| scales[first_row + row], &mut tile);
+                }
+                KvRows::I8Static { codes, scale } => {
+                    let codes = &codes[rows.start * head_dim..rows.end * head_dim];
+                    scores_of_codes(same_isa, &word_queries, codes, head_dim, |_| scale, &mut tile);
+                }
+            }
+            let queries = tile.scores.chunks_exact_mut(ROW_TILE).zip(totals.chunks_exact_mut(padded_columns)).zip(&mut softmax);
+            for (query, ((scores, totals), (largest, sum))) in queries.enumerate() {
                 let position = first_position + query / group;
-                for (index, key) in tile.chunks_exact(head_dim).enumerate() {
-                    let row = first_row + index;
-                    scores[row] = if job.sees(position, row) { lanes::dot(values, key) } else { f32::NEG_INFINITY };
-                }
-            }
-        }
-        let mut sums = vec![0.0; num_queries];
-        for (query, (scores, sum)) in scores.chunks_exact_mut(num_rows).zip(&mut sums).enumerate() {
-            // Rows after the token's own are left out, so that the sum does not depend on the tokens beside it.
-            *sum = exponentials(&mut scores[..=first_position + query / group], f32::NEG_INFINITY).1;
-        }
-        for first_row in (0..num_rows).step_by(ROW_TILE) {
-            let count = ROW_TILE.min(num_rows - first_row);
-            let tile = to_f32(job.values, first_row, count, head_dim, &mut tile);
-            for (query, (scores, out)) in scores.chunks_exact(num_rows).zip(out.chunks_exact_mut(head_dim)).enumerate() {
-                let visible = (first_position + query / group + 1).saturating_sub(first_row).min(count);
-                let scores = &scores[first_row..first_row + visible];
-                let (blocks, rest) = out.as_chunks_mut::<COLUMN_BLOCK>();
-                let num_blocks = blocks.len();
-                for (block, out) in blocks.iter_mut().enumerate() {
-                    // In registers for all rows of the tile.
-                    let mut sums = *out;
-                    for (&score, value) in scores.iter().zip(tile.chunks_exact(head_dim)) {
-                        let value = &value[block * COLUMN_BLOCK..(block + 1) * COLUMN_BLOCK];
-                        sums.iter_mut().zip(value).for_each(|(sum, value)| *sum += score * value);
+                let (scores, hidden) = scores.split_at_mut((position + 1).saturating_sub(first_row).min(rows.len()));
+                hidden.fill(0.0);
+                if let Some(ids) = segment_ids {
+                    for (score, id) in scores.iter_mut().zip(&ids[first_row..]) {
+                        *score = if *id == ids[position] { *score } else { f32::NEG_INFINITY };
                     }
-                    *out = sums;
                 }
-                for (&score, value) in scores.iter().zip(tile.chunks_exact(head_dim)) {
-                    let value = &value[num_blocks * COLUMN_BLOCK..];
-                    rest.iter_mut().zip(value).for_each(|(out, value)| *out += score * value);
+                if lanes::largest(scores).max(*largest) == f32::NEG_INFINITY {
+                    // Not one that the query sees.
+                    scores.fill(0.0);
+                    continue;
                 }
+                let (new_largest, tile_sum) = exponentials(scores, *largest);
+                if new_largest > *largest && first_row > 0 {
+                    let factor = exp(*largest - new_largest);
+                    *sum *= factor;
+                    totals.iter_mut().for_each(|total| *total *= factor);
+                }
+                *largest = new_largest;
+                *sum += tile_sum;
             }
+            fill_values(values, &rows, head_dim, &mut tile.values);
+            let strips = tile.values.chunks_exact(ROW_TILE).map(|strip| &strip[..rows.len()]);
+            add_product(&tile.scores, ROW_TILE, strips, &mut totals, padded_columns);
         }
-        for (out, sum) in out.chunks_exact_mut(head_dim).zip(&sums) {
+        for ((out, totals), (_, sum)) in out.chunks_exact_mut(head_dim).zip(totals.chunks_exact(padded_columns)).zip(&softmax) {
             let inverse = 1.0 / sum;
-            out.iter_mut().for_each(|value| *value *= inverse);
+            out.iter_mut().zip(totals).for_each(|(out, total)| *out = total * inverse);
         }
     }
 }
 
-/// Some rows as f32: in place for f32, otherwise in `buffer`.
+/// Scores of `queries`, `[queries, head_dim]`, with the keys of a tile, `[rows, head_dim]`.
 #[inline(always)]
-fn to_f32<'a>(rows: KvRows<'a>, first: usize, count: usize, head_dim: usize, buffer: &'a mut [f32]) -> &'a [f32] {
-    let range = first * head_dim..(first + count) * head_dim;
-    let buffer = match rows {
-        KvRows::F32(rows) => return &rows[range],
+fn scores_of_f32(queries: &[f32], keys: &[f32], head_dim: usize, tile: &mut Tile) {
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    for (query, scores) in queries.chunks_exact(head_dim).zip(tile.scores.chunks_exact_mut(ROW_TILE)) {
+        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
+            *score = lanes::dot(query, key) * scale;
+        }
+    }
+}
+
+/// Scores with the keys of a tile, codes `[rows, head_dim]` and their scales.
+#[inline(always)]
+fn scores_of_codes(
+    isa: Isa,
+    queries: &WordQueries,
+    codes: &[i8],
+    head_dim: usize,
+    scale_of: impl Fn(usize) -> f32,
+    tile: &mut Tile,
+) {
+    for (words, codes) in tile.keys.chunks_exact_mut(queries.width).zip(codes.chunks_exact(head_dim)) {
+        words.iter_mut().zip(codes).for_each(|(word, &code)| *word = i16::from(code));
+    }
+    tile.products.fill([0; ROW_TILE]);
+    add_products_of_words(isa, &tile.keys, &queries.codes, queries.width, &mut tile.products);
+    let mut scales = [0.0; ROW_TILE];
+    scales.iter_mut().take(codes.len() / head_dim).enumerate().for_each(|(row, scale)| *scale = scale_of(row));
+    let results = tile.products.iter().zip(&queries.scales).zip(tile.scores.chunks_exact_mut(ROW_TILE));
+    for ((products, query_scale), scores) in results {
+        for ((score, product), scale) in scores.iter_mut().zip(products).zip(&scales) {
+            *score = *product as f32 * (query_scale * scale);
+        }
+    }
+}
+
+/// Some rows of the values as strips of f32 columns.
+#[inline(always)]
+fn fill_values(values: KvRows<'_>, rows: &Range<usize>, head_dim: usize, strips: &mut [[f32; COLUMNS]]) {
+    let range = rows.start * head_dim..rows.end * head_dim;
+    match values {
+        KvRows::F32(values) => fill_strips(&values[range], head_dim, strips, |_, value| *value),
         KvRows::I8 { codes, scales } => {
-            let rows = codes[range].chunks_exact(head_dim).zip(&scales[first..]);
-            for (out, (codes, scale)) in buffer.chunks_exact_mut(head_dim).zip(rows) {
-                out.iter_mut().zip(codes).for_each(|(out, &code)| *out = f32::from(code) * scale);
-            }
-            buffer
+            fill_strips(&codes[range], head_dim, strips, |row, code| f32::from(*code) * scales[rows.start + row]);
         }
         KvRows::I8Static { codes, scale } => {
-            buffer.iter_mut().zip(&codes[range]).for_each(|(out, &code)| *out = f32::from(code) * scale);
-            buffer
+            fill_strips(&codes[range], head_dim, strips, |_, code| f32::from(*code) * scale);
         }
-    };
-    &buffer[..count * head_dim]
+    }
+}
+
+#[inline(always)]
+fn fill_strips<T>(rows: &[T], head_dim: usize, strips: &mut [[f32; COLUMNS]], value: impl Fn(usize, &T) -> f32) {
+    for (index, row) in rows.chunks_exact(head_dim).enumerate() {
+        for (strip, row) in strips.chunks_exact_mut(ROW_TILE).zip(row.chunks(COLUMNS)) {
+            strip[index].iter_mut().zip(row).for_each(|(out, element)| *out = value(index, element));
+        }
+    }
 }

@@ -7,7 +7,7 @@
 mod balanced;
 mod f32;
 mod packed;
-mod panel;
+pub(crate) mod panel;
 mod rows;
 mod strip;
 #[cfg(test)]

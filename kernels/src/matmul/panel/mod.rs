@@ -30,7 +30,7 @@ use crate::packed::{BLOCK_BYTES, Bits, PackedMatrix};
 pub(super) const TILE_ROWS: usize = 4;
 
 /// Rows of a panel.
-pub(super) const PANEL_ROWS: usize = 32;
+pub(crate) const PANEL_ROWS: usize = 32;
 
 /// Tokens of a block at most.
 const BLOCK_TOKENS: usize = 160;
@@ -39,7 +39,7 @@ const BLOCK_TOKENS: usize = 160;
 const L1_TOKEN_BYTES: usize = 1 << 14;
 
 /// Sums over codes of the rows of a panel and one token.
-pub(super) type Sums = [i32; PANEL_ROWS];
+pub(crate) type Sums = [i32; PANEL_ROWS];
 
 /// Calls `body(token, row, sums)` for each token of `tokens`, `[tokens, padded_columns]` codes, with each panel of these rows of `w`; `row`
 /// counts from the first of them. Sums beyond the last row have no meaning. They may have wrapped around, and have [`code_offset`] times
@@ -73,6 +73,21 @@ pub(super) fn for_each_panel(
             // SAFETY: as above.
             let multiply = |strip: Strip<'_, u8, i8>, sums: &mut [Sums]| unsafe { avx512_vnni::bytes(strip, sums) };
             Panel { unpack: unpack_bytes, multiply, columns: 4096 }.run(isa, w, rows, tokens, body);
+        }
+    }
+}
+
+/// Adds the products of the rows of a panel, `[PANEL_ROWS, width]`, with `tokens`, `[tokens, width]`, to the sums of the tokens. `width` is a
+/// multiple of 16.
+pub(crate) fn add_products_of_words(isa: Isa, rows: &[i16], tokens: &[i16], width: usize, sums: &mut [Sums]) {
+    for (tile, rows) in rows.chunks_exact(TILE_ROWS * width).enumerate() {
+        let rows = std::array::from_fn(|row| &rows[row * width..(row + 1) * width]);
+        let strip = Strip { rows, tokens, first_row: tile * TILE_ROWS };
+        match isa.0 {
+            Kind::Portable => portable::words(strip, sums),
+            // SAFETY: these kinds of `Isa` are made by `Isa::available` alone, where the CPU has these features.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Avx512Vnni => unsafe { avx2::words(strip, sums) },
         }
     }
 }
