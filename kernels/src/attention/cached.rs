@@ -2,18 +2,17 @@
 //!
 //! ```text
 //! q = scale * n, n of 16 bits                          for each query; keys and values are 8-bit codes with scales
-//! for each tile of 32 cached tokens:                   all queries of all heads that share keys and values
+//! for each tile of 128 cached tokens:                  all queries of all heads that share keys and values
 //!     s  = (n . codes of the key) * scale * scale of the key        the product in integers, exact
 //!     m' = max(m, max s);   p = e^(s - m')
-//!     l, o = l e^(m - m') + sum p,   o e^(m - m') + p v
+//!     l, o = l e^(m - m') + sum p,   o e^(m - m') + p v       p times the scale of v in 16 bits, the product in integers
 //! out = o / l
 //! ```
 //!
 //! The softmax streams, as in the attention of encoders: there is never a row of all scores.
 
-use std::ops::Range;
-
 use super::product::{COLUMNS, ROWS, add_product};
+use super::words::{self, product_of_words};
 use crate::Isa;
 use crate::activation::exp;
 use crate::aligned::AlignedVec;
@@ -57,7 +56,7 @@ impl KvRows<'_> {
 }
 
 /// Cached rows that meet the queries of a block at a time. The tiles of a cache begin at multiples of it, whatever the call.
-const ROW_TILE: usize = PANEL_ROWS;
+const ROW_TILE: usize = 4 * PANEL_ROWS;
 
 /// Tokens whose queries share the rows of a tile.
 const BLOCK_TOKENS: usize = 16;
@@ -174,14 +173,20 @@ impl WordQueries {
 
 /// What a job works with for one tile after the other.
 struct Tile {
-    /// Keys as words, `[ROW_TILE, width]`.
+    /// Some of the keys as words, `[PANEL_ROWS, width]`.
     keys: AlignedVec<i16>,
-    /// `[queries][ROW_TILE]`.
-    products: Vec<[i32; ROW_TILE]>,
+    /// `[queries][PANEL_ROWS]`.
+    products: Vec<[i32; PANEL_ROWS]>,
     /// `[queries, ROW_TILE]`, the queries up to whole tiles of the product.
     scores: AlignedVec<f32>,
-    /// Strips of 16 columns, `[ROW_TILE][16]` each.
+    /// Values in f32: strips of 16 columns, `[ROW_TILE][16]` each.
     values: Vec<[f32; COLUMNS]>,
+    /// Values as words: strips of 16 columns, `[ROW_TILE / 2][16]` pairs of rows each.
+    value_words: Vec<words::Strip>,
+    /// Shares of the rows as words, `[queries, ROW_TILE / 2]` pairs.
+    shares: Vec<words::Pair>,
+    /// `[queries, padded columns]`.
+    value_sums: Vec<i32>,
 }
 
 for_each_isa! {
@@ -192,11 +197,15 @@ for_each_isa! {
         let num_rows = first_position + num_queries / group;
         let (padded_queries, padded_columns) = (num_queries.next_multiple_of(ROWS), head_dim.next_multiple_of(COLUMNS));
         let word_queries = WordQueries::new(queries, head_dim);
+        let is_f32 = matches!(values, KvRows::F32(_));
         let mut tile = Tile {
-            keys: AlignedVec::zeros(ROW_TILE * word_queries.width),
-            products: vec![[0; ROW_TILE]; num_queries],
+            keys: AlignedVec::zeros(PANEL_ROWS * word_queries.width),
+            products: vec![[0; PANEL_ROWS]; num_queries],
             scores: AlignedVec::zeros(padded_queries * ROW_TILE),
-            values: vec![[0.0; COLUMNS]; padded_columns / COLUMNS * ROW_TILE],
+            values: vec![[0.0; COLUMNS]; if is_f32 { padded_columns / COLUMNS * ROW_TILE } else { 0 }],
+            value_words: vec![[[0; 2]; COLUMNS]; if is_f32 { 0 } else { padded_columns / COLUMNS * ROW_TILE / 2 }],
+            shares: vec![[0; 2]; if is_f32 { 0 } else { padded_queries * ROW_TILE / 2 }],
+            value_sums: vec![0; if is_f32 { 0 } else { padded_queries * padded_columns }],
         };
         let mut totals = AlignedVec::zeros(padded_queries * padded_columns);
         // Of each query: the largest score so far, and the sum of the exponentials.
@@ -238,9 +247,17 @@ for_each_isa! {
                 *largest = new_largest;
                 *sum += tile_sum;
             }
-            fill_values(values, &rows, head_dim, &mut tile.values);
-            let strips = tile.values.chunks_exact(ROW_TILE).map(|strip| &strip[..rows.len()]);
-            add_product(&tile.scores, ROW_TILE, strips, &mut totals, padded_columns);
+            let range = rows.start * head_dim..rows.end * head_dim;
+            match values {
+                KvRows::F32(values) => add_values_of_f32(&values[range], head_dim, &mut tile, &mut totals),
+                KvRows::I8 { codes, scales } => {
+                    let scale_of = |row| scales[first_row + row];
+                    add_values_of_codes(same_isa, &codes[range], head_dim, scale_of, &mut tile, &mut totals);
+                }
+                KvRows::I8Static { codes, scale } => {
+                    add_values_of_codes(same_isa, &codes[range], head_dim, |_| scale, &mut tile, &mut totals);
+                }
+            }
         }
         for ((out, totals), (_, sum)) in out.chunks_exact_mut(head_dim).zip(totals.chunks_exact(padded_columns)).zip(&softmax) {
             let inverse = 1.0 / sum;
@@ -270,41 +287,93 @@ fn scores_of_codes(
     scale_of: impl Fn(usize) -> f32,
     tile: &mut Tile,
 ) {
-    for (words, codes) in tile.keys.chunks_exact_mut(queries.width).zip(codes.chunks_exact(head_dim)) {
-        words.iter_mut().zip(codes).for_each(|(word, &code)| *word = i16::from(code));
+    for (panel, codes) in codes.chunks(PANEL_ROWS * head_dim).enumerate() {
+        for (words, codes) in tile.keys.chunks_exact_mut(queries.width).zip(codes.chunks_exact(head_dim)) {
+            words.iter_mut().zip(codes).for_each(|(word, &code)| *word = i16::from(code));
+        }
+        tile.products.fill([0; PANEL_ROWS]);
+        add_products_of_words(isa, &tile.keys, &queries.codes, queries.width, &mut tile.products);
+        let first = panel * PANEL_ROWS;
+        let mut scales = [0.0; PANEL_ROWS];
+        scales.iter_mut().take(codes.len() / head_dim).enumerate().for_each(|(row, scale)| *scale = scale_of(first + row));
+        let results = tile.products.iter().zip(&queries.scales).zip(tile.scores.chunks_exact_mut(ROW_TILE));
+        for ((products, query_scale), scores) in results {
+            for ((score, product), scale) in scores[first..first + PANEL_ROWS].iter_mut().zip(products).zip(&scales) {
+                *score = *product as f32 * (query_scale * scale);
+            }
+        }
     }
-    tile.products.fill([0; ROW_TILE]);
-    add_products_of_words(isa, &tile.keys, &queries.codes, queries.width, &mut tile.products);
+}
+
+/// Adds the values of a tile, `[rows, head_dim]`, times the scores, which are exponentials by now, to `totals`.
+#[inline(always)]
+fn add_values_of_f32(values: &[f32], head_dim: usize, tile: &mut Tile, totals: &mut [f32]) {
+    let num_rows = values.len() / head_dim;
+    for (row, value) in values.chunks_exact(head_dim).enumerate() {
+        for (strip, value) in tile.values.chunks_exact_mut(ROW_TILE).zip(value.chunks(COLUMNS)) {
+            strip[row][..value.len()].copy_from_slice(value);
+        }
+    }
+    let strips = tile.values.chunks_exact(ROW_TILE).map(|strip| &strip[..num_rows]);
+    add_product(&tile.scores, ROW_TILE, strips, totals, head_dim.next_multiple_of(COLUMNS));
+}
+
+/// The same for codes `[rows, head_dim]` and their scales. The shares `exponential * scale` of a query become 16 bits, with an error of `2^-16` of
+/// the largest of the tile, so that they meet the codes as integers.
+#[inline(always)]
+fn add_values_of_codes(
+    isa: Isa,
+    codes: &[i8],
+    head_dim: usize,
+    scale_of: impl Fn(usize) -> f32,
+    tile: &mut Tile,
+    totals: &mut [f32],
+) {
+    let num_rows = codes.len() / head_dim;
+    let depth = num_rows.div_ceil(2);
+    for (strip, pairs) in tile.value_words.chunks_exact_mut(depth).take(head_dim.div_ceil(COLUMNS)).enumerate() {
+        for (pair, out) in pairs.iter_mut().enumerate() {
+            let row = sixteen(codes, head_dim, 2 * pair, strip * COLUMNS);
+            // A last row without another: the share of the other is 0.
+            let next = sixteen(codes, head_dim, (2 * pair + 1).min(num_rows - 1), strip * COLUMNS);
+            for column in 0..COLUMNS {
+                out[column] = [i16::from(row[column]), i16::from(next[column])];
+            }
+        }
+    }
     let mut scales = [0.0; ROW_TILE];
-    scales.iter_mut().take(codes.len() / head_dim).enumerate().for_each(|(row, scale)| *scale = scale_of(row));
-    let results = tile.products.iter().zip(&queries.scales).zip(tile.scores.chunks_exact_mut(ROW_TILE));
-    for ((products, query_scale), scores) in results {
-        for ((score, product), scale) in scores.iter_mut().zip(products).zip(&scales) {
-            *score = *product as f32 * (query_scale * scale);
+    scales.iter_mut().take(num_rows).enumerate().for_each(|(row, scale)| *scale = scale_of(row));
+    let mut steps = vec![0.0; tile.products.len()];
+    let queries = tile.scores.chunks_exact_mut(ROW_TILE).zip(tile.shares.chunks_exact_mut(depth)).zip(&mut steps);
+    for ((scores, shares), step) in queries {
+        let scores = &mut scores[..2 * depth];
+        scores.iter_mut().zip(&scales).for_each(|(score, scale)| *score *= scale);
+        *step = lanes::largest_magnitude(scores) / f32::from(i16::MAX);
+        let divisor = if *step == 0.0 { f32::INFINITY } else { *step };
+        for (share, score) in shares.as_flattened_mut().iter_mut().zip(scores) {
+            *share = round_to_i32(*score / divisor, f32::from(i16::MAX)) as i16;
         }
+    }
+    let padded_columns = head_dim.next_multiple_of(COLUMNS);
+    let shares = &tile.shares[..tile.value_sums.len() / padded_columns * depth];
+    let values = &tile.value_words[..padded_columns / COLUMNS * depth];
+    product_of_words(isa, shares, values, depth, &mut tile.value_sums);
+    let queries = totals.chunks_exact_mut(padded_columns).zip(tile.value_sums.chunks_exact(padded_columns));
+    for ((totals, sums), step) in queries.zip(&steps) {
+        totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum as f32 * step);
     }
 }
 
-/// Some rows of the values as strips of f32 columns.
+/// The columns from `first` on of a row of `codes`, `[rows, head_dim]`; 0 beyond the last.
 #[inline(always)]
-fn fill_values(values: KvRows<'_>, rows: &Range<usize>, head_dim: usize, strips: &mut [[f32; COLUMNS]]) {
-    let range = rows.start * head_dim..rows.end * head_dim;
-    match values {
-        KvRows::F32(values) => fill_strips(&values[range], head_dim, strips, |_, value| *value),
-        KvRows::I8 { codes, scales } => {
-            fill_strips(&codes[range], head_dim, strips, |row, code| f32::from(*code) * scales[rows.start + row]);
-        }
-        KvRows::I8Static { codes, scale } => {
-            fill_strips(&codes[range], head_dim, strips, |_, code| f32::from(*code) * scale);
-        }
-    }
-}
-
-#[inline(always)]
-fn fill_strips<T>(rows: &[T], head_dim: usize, strips: &mut [[f32; COLUMNS]], value: impl Fn(usize, &T) -> f32) {
-    for (index, row) in rows.chunks_exact(head_dim).enumerate() {
-        for (strip, row) in strips.chunks_exact_mut(ROW_TILE).zip(row.chunks(COLUMNS)) {
-            strip[index].iter_mut().zip(row).for_each(|(out, element)| *out = value(index, element));
+fn sixteen(codes: &[i8], head_dim: usize, row: usize, first: usize) -> [i8; COLUMNS] {
+    let columns = &codes[row * head_dim + first..(row + 1) * head_dim];
+    match columns.first_chunk() {
+        Some(columns) => *columns,
+        None => {
+            let mut padded = [0; COLUMNS];
+            padded[..columns.len()].copy_from_slice(columns);
+            padded
         }
     }
 }

@@ -5,6 +5,7 @@
 mod cached;
 mod encoder;
 mod product;
+mod words;
 #[cfg(test)]
 mod tests;
 

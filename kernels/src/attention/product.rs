@@ -46,3 +46,4 @@ pub(super) fn add_product<'a>(
         }
     }
 }
+

@@ -96,9 +96,9 @@ impl Cache {
 #[test]
 fn queries_see_the_cache_up_to_their_own_position_and_share_their_group_of_heads() {
     let mut random = Random::new(2);
-    // Around a tile of 32 rows; one token (decoding) and many (prefill).
+    // Around a panel of 32 rows and a tile of 128; one token (decoding) and many (prefill).
     for (num_heads, num_kv_heads, head_dim, first_position, tokens) in
-        [(1, 1, 6, 0, 1), (4, 2, 32, 0, 65), (4, 2, 32, 63, 1), (4, 2, 32, 31, 2), (6, 2, 20, 64, 40), (2, 2, 128, 130, 3)]
+        [(1, 1, 6, 0, 1), (4, 2, 32, 0, 65), (4, 2, 32, 63, 1), (4, 2, 32, 31, 2), (6, 2, 20, 64, 40), (2, 2, 128, 126, 4)]
     {
         let cache = Cache::new(&mut random, num_kv_heads, first_position + tokens + 2, head_dim);
         let width = num_heads * head_dim;
@@ -137,8 +137,8 @@ fn queries_see_the_cache_up_to_their_own_position_and_share_their_group_of_heads
                 };
                 let portable = run(Isa::PORTABLE, 0..tokens);
                 let what = format!("{num_heads} heads, {tokens} tokens from {first_position}, kind {kind}");
-                // Queries have 16 bits where keys have 8.
-                assert_close(&portable, &expected, if kind == 0 { 3e-6 } else { 1e-5 }, &what);
+                // Where keys and values have 8 bits, queries and shares have 16.
+                assert_close(&portable, &expected, if kind == 0 { 3e-6 } else { 2e-5 }, &what);
                 for isa in Isa::available() {
                     assert_same_bits(&run(isa, 0..tokens), &portable, &format!("{}, {what}", isa.name()));
                     let chunks = [run(isa, 0..tokens / 2), run(isa, tokens / 2..tokens)].concat();
