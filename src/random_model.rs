@@ -20,6 +20,9 @@ use crate::model_dir::{CONFIG, Files, WEIGHTS};
 pub enum Preset {
     /// The on-device model: ViTDet-L in 8 bits, an adapter in 8 bits, and the decoder of 56 layers in 2 bits with an embedding in 4 bits.
     Afm3b,
+    /// The encoder of the server model, ViT-g of a billion weights in 8 bits, with the adapter and a decoder of 8 layers of the on-device model's
+    /// sizes: for measuring the encoder.
+    VitG,
 }
 
 impl Preset {
@@ -27,17 +30,19 @@ impl Preset {
     pub fn name(self) -> &'static str {
         match self {
             Preset::Afm3b => "afm-3b",
+            Preset::VitG => "vit-g",
         }
     }
 
     fn config(self) -> &'static str {
         match self {
             Preset::Afm3b => include_str!("../assets/presets/afm-3b.json"),
+            Preset::VitG => include_str!("../assets/presets/vit-g.json"),
         }
     }
 }
 
-/// Writes a model directory of that size to `folder`, with weights drawn from `seed`: about 1.2 GB for `afm-3b`, as much of which is in memory
+/// Writes a model directory of that size to `folder`, with weights drawn from `seed`: about 1.2 GB for each preset, as much of which is in memory
 /// meanwhile. Tokenizer, template and preprocessing are those of the bundled model. An interrupted call leaves no directory.
 ///
 /// # Errors
@@ -314,6 +319,11 @@ mod tests {
         let vision: VisionConfig = serde_json::from_value(config["vision_config"].clone()).unwrap();
         let operations = vision.num_operations((48, 48)) as f64;
         assert!((1.45e12..1.55e12).contains(&operations), "{operations}");
+        let server: Value = serde_json::from_str(Preset::VitG.config()).unwrap();
+        let vit_g: VisionConfig = serde_json::from_value(server["vision_config"].clone()).unwrap();
+        let VisionConfig::Vit(encoder) = VisionConfig::vit_g() else { panic!("ViT-g is a plain ViT") };
+        let position_embedding_size = Some([48, 48]);
+        assert_eq!(vit_g, VisionConfig::Vit(ocelli_vision::VitConfig { position_embedding_size, ..encoder }));
         // A prompt's token costs 3.52e9 operations where the layers that reuse keys and values are skipped.
         let prefill = (text.num_operations(0, 145) - text.num_operations(0, 1)) as f64 / 144.0;
         assert!((3.4e9..3.6e9).contains(&prefill), "{prefill}");

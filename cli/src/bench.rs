@@ -25,10 +25,8 @@ pub fn run(args: &BenchArgs, common: &CommonArgs, console: &Console) -> anyhow::
         repeat: args.repeat as usize,
     };
     let report = match args.preset {
-        Some(PresetArg::Afm3b) => {
-            let folder = preset_folder(Preset::Afm3b, console)?;
-            ocelli::bench(|| Model::load(&folder), &options)?
-        }
+        Some(PresetArg::Afm3b) => bench_preset(Preset::Afm3b, &options, console)?,
+        Some(PresetArg::VitG) => bench_preset(Preset::VitG, &options, console)?,
         Some(PresetArg::Nano) => ocelli::bench(Model::bundled, &options)?,
         None => ocelli::bench(|| load_model(common), &options)?,
     };
@@ -38,6 +36,11 @@ pub fn run(args: &BenchArgs, common: &CommonArgs, console: &Console) -> anyhow::
         Format::Json => output::write_json(&mut stdout, &report)?,
     }
     Ok(Outcome::Done)
+}
+
+fn bench_preset(preset: Preset, options: &BenchOptions, console: &Console) -> anyhow::Result<BenchReport> {
+    let folder = preset_folder(preset, console)?;
+    Ok(ocelli::bench(|| Model::load(&folder), options)?)
 }
 
 /// The model directory of a preset in the user's cache folder, which is written if it is not there.

@@ -1,7 +1,7 @@
 //! Attention of the decoder: causal, grouped queries, over the rows of a key-value cache.
 //!
 //! ```text
-//! q = scale * n, n of 16 bits                          for each query; keys and values are 8-bit codes with scales
+//! q = scale * n, n of 16 bits                          for each query; keys and values are codes with scales
 //! for each tile of 128 cached tokens:                  all queries of all heads that share keys and values
 //!     s  = (n . codes of the key) * scale * scale of the key        the product in integers, exact
 //!     m' = max(m, max s);   p = e^(s - m')
@@ -9,7 +9,8 @@
 //! out = o / l
 //! ```
 //!
-//! The softmax streams, as in the attention of encoders: there is never a row of all scores.
+//! Keys and values in f32, or of a checkpoint's own static ranges, meet queries and shares in f32: that is the arithmetic that such a checkpoint was
+//! made with, and an error of 16 bits would show in the next layer's codes. The softmax streams, as in the attention of encoders: there is never a row of all scores.
 
 use super::product::{COLUMNS, ROWS, add_product};
 use super::words::{self, product_of_words};
@@ -197,7 +198,8 @@ for_each_isa! {
         let num_rows = first_position + num_queries / group;
         let (padded_queries, padded_columns) = (num_queries.next_multiple_of(ROWS), head_dim.next_multiple_of(COLUMNS));
         let word_queries = WordQueries::new(queries, head_dim);
-        let is_f32 = matches!(values, KvRows::F32(_));
+        let is_f32 = !matches!(values, KvRows::I8 { .. });
+        let mut floats = Vec::new();
         let mut tile = Tile {
             keys: AlignedVec::zeros(PANEL_ROWS * word_queries.width),
             products: vec![[0; PANEL_ROWS]; num_queries],
@@ -219,8 +221,8 @@ for_each_isa! {
                     scores_of_codes(same_isa, &word_queries, codes, head_dim, |row| scales[first_row + row], &mut tile);
                 }
                 KvRows::I8Static { codes, scale } => {
-                    let codes = &codes[rows.start * head_dim..rows.end * head_dim];
-                    scores_of_codes(same_isa, &word_queries, codes, head_dim, |_| scale, &mut tile);
+                    dequantize(&codes[rows.start * head_dim..rows.end * head_dim], scale, &mut floats);
+                    scores_of_f32(queries, &floats, head_dim, &mut tile);
                 }
             }
             let queries = tile.scores.chunks_exact_mut(ROW_TILE).zip(totals.chunks_exact_mut(padded_columns)).zip(&mut softmax);
@@ -255,7 +257,8 @@ for_each_isa! {
                     add_values_of_codes(same_isa, &codes[range], head_dim, scale_of, &mut tile, &mut totals);
                 }
                 KvRows::I8Static { codes, scale } => {
-                    add_values_of_codes(same_isa, &codes[range], head_dim, |_| scale, &mut tile, &mut totals);
+                    dequantize(&codes[range], scale, &mut floats);
+                    add_values_of_f32(&floats, head_dim, &mut tile, &mut totals);
                 }
             }
         }
@@ -264,6 +267,13 @@ for_each_isa! {
             out.iter_mut().zip(totals).for_each(|(out, total)| *out = total * inverse);
         }
     }
+}
+
+/// Codes times their scale.
+#[inline(always)]
+fn dequantize(codes: &[i8], scale: f32, floats: &mut Vec<f32>) {
+    floats.clear();
+    floats.extend(codes.iter().map(|&code| f32::from(code) * scale));
 }
 
 /// Scores of `queries`, `[queries, head_dim]`, with the keys of a tile, `[rows, head_dim]`.

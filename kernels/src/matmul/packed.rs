@@ -219,7 +219,7 @@ impl<'a> Scratch<'a> {
 }
 
 /// Sums over groups of `CHUNKS` times 32 weights, or over whole rows if `CHUNKS` is 0.
-fn dot<const CHUNKS: usize>(isa: Isa, bits: Bits, strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
+pub(super) fn dot<const CHUNKS: usize>(isa: Isa, bits: Bits, strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
     match bits {
         Bits::Two => balanced::dot::<2, CHUNKS>(isa, strip, sums),
         Bits::Four => balanced::dot::<4, CHUNKS>(isa, strip, sums),

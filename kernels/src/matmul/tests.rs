@@ -3,7 +3,11 @@
 
 use half::f16;
 
-use super::{matmul_f32, matmul_packed, matmul_unpacked};
+use super::panel::{code_offset, for_each_panel};
+use super::rows::sums_of_rows;
+use super::strip::{Block, Strip};
+use super::{matmul_f32, matmul_packed, matmul_unpacked, packed};
+use crate::packed::BLOCK_BYTES;
 use crate::testing::{Random, assert_close, assert_same_bits};
 use crate::{Bits, Isa, PackedMatrix, PackedShape, pack_matrix};
 
@@ -11,7 +15,15 @@ const ALL_BITS: [Bits; 3] = [Bits::Two, Bits::Four, Bits::Eight];
 const ALL_GROUPS: [Option<usize>; 4] = [None, Some(32), Some(64), Some(128)];
 
 /// One below, at and above: a vector (32, 64), a block (64, 128, 256 weights), a group.
-const COLUMNS: [usize; 16] = [0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 416, 600];
+const COLUMNS: &[usize] =
+    if cfg!(miri) { &[33, 257] } else { &[0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 416, 600] };
+
+/// Tokens and rows: below, at and above a tile of 4 rows and of 4 tokens, and a panel of 32 rows.
+const SIZES: &[(usize, usize)] = if cfg!(miri) {
+    &[(1, 5), (5, 3)]
+} else {
+    &[(1, 1), (1, 4), (1, 7), (3, 5), (4, 3), (5, 9), (9, 4), (2, 0), (0, 3), (6, 33)]
+};
 
 /// The product as `docs/format.md` defines it, with activations quantized in f32 and sums in f64.
 fn naive_packed(x: &[f32], w: &PackedMatrix<'_>, bias: &[f32]) -> Vec<f64> {
@@ -43,9 +55,8 @@ fn packed_products_are_those_of_the_format_and_equal_to_the_bit_on_every_instruc
     let mut random = Random::new(1);
     for bits in ALL_BITS {
         for group_size in ALL_GROUPS {
-            for columns in COLUMNS {
-                // Below, at and above a tile of 4 rows and of 4 tokens.
-                for (tokens, rows) in [(1, 1), (1, 4), (1, 7), (3, 5), (4, 3), (5, 9), (9, 4), (2, 0), (0, 3)] {
+            for &columns in COLUMNS {
+                for &(tokens, rows) in SIZES {
                     let what = format!("{bits:?}, groups {group_size:?}, [{tokens}, {columns}] x [{rows}, {columns}]");
                     let shape = PackedShape::new(bits, rows, columns, group_size).unwrap();
                     let mut weights = random.vec(rows * columns);
@@ -78,6 +89,7 @@ fn packed_products_are_those_of_the_format_and_equal_to_the_bit_on_every_instruc
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long rows")]
 fn the_largest_codes_and_activations_do_not_overflow() {
     for bits in ALL_BITS {
         for group_size in ALL_GROUPS {
@@ -106,6 +118,7 @@ fn the_largest_codes_and_activations_do_not_overflow() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "long rows")]
 fn the_smallest_codes_meet_activations_of_either_sign() {
     for bits in ALL_BITS {
         // -128 for 8 bits, which packing does not give and a file may have.
@@ -156,9 +169,9 @@ fn packed_weights_with_f32_activations_give_the_bits_of_their_dequantized_selves
     let mut random = Random::new(4);
     for bits in ALL_BITS {
         for group_size in ALL_GROUPS {
-            for columns in COLUMNS {
+            for &columns in COLUMNS {
                 // The last has more rows than are unpacked at a time.
-                for (tokens, rows) in [(1, 1), (1, 7), (4, 3), (5, 9), (2, 0), (0, 3), (2, 16_500 / columns.max(1))] {
+                for (tokens, rows) in [(1, 1), (1, 7), (4, 3), (5, 9), (2, 0), (0, 3), (2, if cfg!(miri) { 9 } else { 16_500 / columns.max(1) })] {
                     let shape = PackedShape::new(bits, rows, columns, group_size).unwrap();
                     let (codes, scales) = pack_matrix(shape, &random.vec(rows * columns)).unwrap();
                     let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
@@ -179,6 +192,7 @@ fn packed_weights_with_f32_activations_give_the_bits_of_their_dequantized_selves
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "large")]
 fn results_do_not_depend_on_the_threads_or_on_the_other_tokens() {
     let mut random = Random::new(3);
     // Above the work of one thread, with few and with many tokens.
@@ -220,4 +234,89 @@ fn results_do_not_depend_on_the_threads_or_on_the_other_tokens() {
 #[should_panic(expected = "x has 9 elements, expected [2, 5]")]
 fn lengths_that_do_not_fit_are_refused() {
     matmul_f32(Isa::PORTABLE, &[0.0; 9], &[0.0; 15], 5, None, &mut [0.0; 6]);
+}
+
+/// Random codes of a matrix, and of tokens for it, `[tokens, padded_columns]`.
+fn random_codes(random: &mut Random, shape: PackedShape, tokens: usize) -> (Vec<u8>, Vec<i8>) {
+    let mut codes: Vec<u8> = random.vec(shape.codes_len()).iter().map(|x| (x * 128.0).floor() as i8 as u8).collect();
+    shape.clear_padding(&mut codes);
+    let activations = random.vec(tokens * shape.padded_columns()).iter().map(|x| (x * 127.9) as i8).collect();
+    (codes, activations)
+}
+
+/// The sum of code times code of a row and a token over some columns.
+fn sum_of_codes(w: &PackedMatrix<'_>, row: usize, token: &[i8], columns: std::ops::Range<usize>) -> i32 {
+    let bits = w.shape().bits();
+    let (run, codes) = (bits.weights_per_block(), w.codes_of(row..row + 1));
+    let code = |column: usize| {
+        let byte = codes[column / run * BLOCK_BYTES + column % run % BLOCK_BYTES];
+        let shift = (column % run / BLOCK_BYTES) as u32 * bits.count();
+        match bits {
+            Bits::Eight => i32::from(byte as i8),
+            _ => i32::from(byte >> shift & ((1 << bits.count()) - 1)),
+        }
+    };
+    columns.map(|column| code(column) * i32::from(token[column])).sum()
+}
+
+#[test]
+fn integer_sums_are_exact_on_every_instruction_set() {
+    let mut random = Random::new(6);
+    let (rows, tokens) = if cfg!(miri) { (7, 5) } else { (37, 5) };
+    for bits in ALL_BITS {
+        for (columns, group_size) in [(300, None), (300, Some(32)), (300, Some(64)), (600, Some(128)), (5000, None)] {
+            if cfg!(miri) && columns > 600 {
+                continue;
+            }
+            let shape = PackedShape::new(bits, rows, columns, group_size).unwrap();
+            let (codes, activations) = random_codes(&mut random, shape, tokens);
+            let scales = vec![f16::ONE; shape.scales_len()];
+            let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
+            let width = shape.padded_columns();
+            let token = |token: usize| &activations[token * width..(token + 1) * width];
+            for isa in Isa::available() {
+                let what = format!("{}, {bits:?}, {columns} columns, groups {group_size:?}", isa.name());
+                let Some(group_size) = group_size else {
+                    for t in 0..tokens {
+                        let mut sums = vec![0; rows];
+                        sums_of_rows(isa, bits, &codes, shape.row_bytes(), token(t), &mut sums);
+                        let expected: Vec<i32> =
+                            (0..rows).map(|row| sum_of_codes(&w, row, token(t), 0..width)).collect();
+                        assert_eq!(sums, expected, "{what}, token {t}, few tokens");
+                    }
+                    let mut count = 0;
+                    for_each_panel(isa, &w, 2..rows, &activations, |t, first, sums| {
+                        let excess = code_offset(isa, bits) * token(t).iter().map(|&code| i32::from(code)).sum::<i32>();
+                        for (row, sum) in (2 + first..rows).zip(sums) {
+                            let expected = sum_of_codes(&w, row, token(t), 0..width);
+                            assert_eq!(sum - excess, expected, "{what}, token {t}, row {row}, many tokens");
+                            count += 1;
+                        }
+                    });
+                    assert_eq!(count, (rows - 2) * tokens, "{what}");
+                    continue;
+                };
+                let num_groups = shape.num_groups();
+                let codes_of_tokens = Block { values: &activations, width };
+                let strips = [
+                    (Strip::Tokens(w.codes_of(3..4), codes_of_tokens), tokens),
+                    (Strip::Rows(Block { values: &codes, width: shape.row_bytes() }, token(1)), rows),
+                ];
+                for (strip, items) in strips {
+                    let mut sums = vec![[0; 4]; strip.num_tiles() * num_groups];
+                    match group_size {
+                        32 => packed::dot::<1>(isa, bits, strip, &mut sums),
+                        64 => packed::dot::<2>(isa, bits, strip, &mut sums),
+                        _ => packed::dot::<4>(isa, bits, strip, &mut sums),
+                    }
+                    for (item, group) in (0..items).flat_map(|item| (0..num_groups).map(move |group| (item, group))) {
+                        let (row, t) = if matches!(strip, Strip::Tokens(..)) { (3, item) } else { (item, 1) };
+                        let columns = group * group_size..if group + 1 == num_groups { width } else { (group + 1) * group_size };
+                        let expected = sum_of_codes(&w, row, token(t), columns);
+                        assert_eq!(sums[item / 4 * num_groups + group][item % 4], expected, "{what}, {row}, {t}, {group}");
+                    }
+                }
+            }
+        }
+    }
 }
