@@ -9,8 +9,8 @@
 //! | [`matmul_f32`], and on top of it [`matmul_unpacked`] (w2, w4, w8 and f32) | portable, AVX2, AVX-512 | up to rounding, see the function |
 //! | [`attention_f32`], [`attention_cached`], norms, softmax, activations | one loop, compiled for each | to the bit |
 //!
-//! The AVX-512 paths are compiled and written beside the AVX2 ones, but the machine that this was developed on cannot run them: the first run of
-//! `cargo test -p ocelli-kernels` on a CPU that has them is their test. `OCELLI_ISA=avx2` goes around them.
+//! The AVX-512 paths were written on a machine that cannot run them. Their integer products have been run under Miri (`docs/measurements.md` has the
+//! command); on a CPU that has them, `cargo test -p ocelli-kernels` runs all. `OCELLI_ISA=avx2` goes around them.
 
 pub mod activation;
 mod aligned;

@@ -117,11 +117,8 @@ pub fn attention_cached(
         result
     };
     let products = queries.len().saturating_mul(num_rows);
-    let results: Vec<Vec<f32>> = if products < PARALLEL_PRODUCTS {
-        jobs.iter().copied().map(run).collect()
-    } else {
-        map(jobs.clone(), run)
-    };
+    let results: Vec<Vec<f32>> =
+        if products < PARALLEL_PRODUCTS { jobs.iter().copied().map(run).collect() } else { map(jobs.clone(), run) };
     for ((first, kv_head), result) in jobs.into_iter().zip(results) {
         let columns = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
         let rows = out[first * width..].chunks_exact_mut(width);
@@ -305,7 +302,11 @@ fn scores_of_codes(
         add_products_of_words(isa, &tile.keys, &queries.codes, queries.width, &mut tile.products);
         let first = panel * PANEL_ROWS;
         let mut scales = [0.0; PANEL_ROWS];
-        scales.iter_mut().take(codes.len() / head_dim).enumerate().for_each(|(row, scale)| *scale = scale_of(first + row));
+        scales
+            .iter_mut()
+            .take(codes.len() / head_dim)
+            .enumerate()
+            .for_each(|(row, scale)| *scale = scale_of(first + row));
         let results = tile.products.iter().zip(&queries.scales).zip(tile.scores.chunks_exact_mut(ROW_TILE));
         for ((products, query_scale), scores) in results {
             for ((score, product), scale) in scores[first..first + PANEL_ROWS].iter_mut().zip(products).zip(&scales) {

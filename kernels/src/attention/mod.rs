@@ -5,9 +5,9 @@
 mod cached;
 mod encoder;
 mod product;
-mod words;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use cached::{KvRows, attention_cached};
 pub use encoder::attention_f32;

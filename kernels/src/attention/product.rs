@@ -46,4 +46,3 @@ pub(super) fn add_product<'a>(
         }
     }
 }
-

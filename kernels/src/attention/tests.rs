@@ -97,9 +97,14 @@ impl Cache {
 fn queries_see_the_cache_up_to_their_own_position_and_share_their_group_of_heads() {
     let mut random = Random::new(2);
     // Around a panel of 32 rows and a tile of 128; one token (decoding) and many (prefill).
-    for (num_heads, num_kv_heads, head_dim, first_position, tokens) in
-        [(1, 1, 6, 0, 1), (4, 2, 32, 0, 65), (4, 2, 32, 63, 1), (4, 2, 32, 31, 2), (6, 2, 20, 64, 40), (2, 2, 128, 126, 4)]
-    {
+    for (num_heads, num_kv_heads, head_dim, first_position, tokens) in [
+        (1, 1, 6, 0, 1),
+        (4, 2, 32, 0, 65),
+        (4, 2, 32, 63, 1),
+        (4, 2, 32, 31, 2),
+        (6, 2, 20, 64, 40),
+        (2, 2, 128, 126, 4),
+    ] {
         let cache = Cache::new(&mut random, num_kv_heads, first_position + tokens + 2, head_dim);
         let width = num_heads * head_dim;
         let queries = random.vec(tokens * width);

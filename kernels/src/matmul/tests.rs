@@ -8,6 +8,7 @@ use super::rows::sums_of_rows;
 use super::strip::{Block, Strip};
 use super::{matmul_f32, matmul_packed, matmul_unpacked, packed};
 use crate::packed::BLOCK_BYTES;
+use crate::quantize::QuantizedActivations;
 use crate::testing::{Random, assert_close, assert_same_bits};
 use crate::{Bits, Isa, PackedMatrix, PackedShape, pack_matrix};
 
@@ -171,7 +172,15 @@ fn packed_weights_with_f32_activations_give_the_bits_of_their_dequantized_selves
         for group_size in ALL_GROUPS {
             for &columns in COLUMNS {
                 // The last has more rows than are unpacked at a time.
-                for (tokens, rows) in [(1, 1), (1, 7), (4, 3), (5, 9), (2, 0), (0, 3), (2, if cfg!(miri) { 9 } else { 16_500 / columns.max(1) })] {
+                for (tokens, rows) in [
+                    (1, 1),
+                    (1, 7),
+                    (4, 3),
+                    (5, 9),
+                    (2, 0),
+                    (0, 3),
+                    (2, if cfg!(miri) { 9 } else { 16_500 / columns.max(1) }),
+                ] {
                     let shape = PackedShape::new(bits, rows, columns, group_size).unwrap();
                     let (codes, scales) = pack_matrix(shape, &random.vec(rows * columns)).unwrap();
                     let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
@@ -262,7 +271,7 @@ fn sum_of_codes(w: &PackedMatrix<'_>, row: usize, token: &[i8], columns: std::op
 #[test]
 fn integer_sums_are_exact_on_every_instruction_set() {
     let mut random = Random::new(6);
-    let (rows, tokens) = if cfg!(miri) { (7, 5) } else { (37, 5) };
+    let (rows, tokens) = if cfg!(miri) { (6, 5) } else { (37, 5) };
     for bits in ALL_BITS {
         for (columns, group_size) in [(300, None), (300, Some(32)), (300, Some(64)), (600, Some(128)), (5000, None)] {
             if cfg!(miri) && columns > 600 {
@@ -274,22 +283,33 @@ fn integer_sums_are_exact_on_every_instruction_set() {
             let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
             let width = shape.padded_columns();
             let token = |token: usize| &activations[token * width..(token + 1) * width];
-            for isa in Isa::available() {
+            // `expected[row][t][group]`.
+            let expected: Vec<Vec<Vec<i32>>> = (0..rows)
+                .map(|row| {
+                    let groups = |t| {
+                        let num_groups = shape.num_groups();
+                        let size = group_size.unwrap_or(width);
+                        let end = move |group| if group + 1 == num_groups { width } else { (group + 1) * size };
+                        (0..num_groups).map(|group| sum_of_codes(&w, row, token(t), group * size..end(group))).collect()
+                    };
+                    (0..tokens).map(groups).collect()
+                })
+                .collect();
+            for isa in all_isas() {
                 let what = format!("{}, {bits:?}, {columns} columns, groups {group_size:?}", isa.name());
                 let Some(group_size) = group_size else {
                     for t in 0..tokens {
                         let mut sums = vec![0; rows];
                         sums_of_rows(isa, bits, &codes, shape.row_bytes(), token(t), &mut sums);
-                        let expected: Vec<i32> =
-                            (0..rows).map(|row| sum_of_codes(&w, row, token(t), 0..width)).collect();
-                        assert_eq!(sums, expected, "{what}, token {t}, few tokens");
+                        for (row, (sum, expected)) in sums.iter().zip(&expected).enumerate() {
+                            assert_eq!(*sum, expected[t][0], "{what}, token {t}, row {row}, few tokens");
+                        }
                     }
                     let mut count = 0;
                     for_each_panel(isa, &w, 2..rows, &activations, |t, first, sums| {
                         let excess = code_offset(isa, bits) * token(t).iter().map(|&code| i32::from(code)).sum::<i32>();
                         for (row, sum) in (2 + first..rows).zip(sums) {
-                            let expected = sum_of_codes(&w, row, token(t), 0..width);
-                            assert_eq!(sum - excess, expected, "{what}, token {t}, row {row}, many tokens");
+                            assert_eq!(sum - excess, expected[row][t][0], "{what}, token {t}, row {row}, many tokens");
                             count += 1;
                         }
                     });
@@ -297,9 +317,8 @@ fn integer_sums_are_exact_on_every_instruction_set() {
                     continue;
                 };
                 let num_groups = shape.num_groups();
-                let codes_of_tokens = Block { values: &activations, width };
                 let strips = [
-                    (Strip::Tokens(w.codes_of(3..4), codes_of_tokens), tokens),
+                    (Strip::Tokens(w.codes_of(3..4), Block { values: &activations, width }), tokens),
                     (Strip::Rows(Block { values: &codes, width: shape.row_bytes() }, token(1)), rows),
                 ];
                 for (strip, items) in strips {
@@ -311,12 +330,45 @@ fn integer_sums_are_exact_on_every_instruction_set() {
                     }
                     for (item, group) in (0..items).flat_map(|item| (0..num_groups).map(move |group| (item, group))) {
                         let (row, t) = if matches!(strip, Strip::Tokens(..)) { (3, item) } else { (item, 1) };
-                        let columns = group * group_size..if group + 1 == num_groups { width } else { (group + 1) * group_size };
-                        let expected = sum_of_codes(&w, row, token(t), columns);
-                        assert_eq!(sums[item / 4 * num_groups + group][item % 4], expected, "{what}, {row}, {t}, {group}");
+                        let sum = sums[item / 4 * num_groups + group][item % 4];
+                        assert_eq!(sum, expected[row][t][group], "{what}, row {row}, token {t}, group {group}");
                     }
                 }
             }
+        }
+    }
+}
+
+/// The instruction sets to test; under Miri, which is slow, the one that most machines have not.
+fn all_isas() -> Vec<Isa> {
+    if cfg!(miri) { vec![Isa::detect()] } else { Isa::available() }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "large")]
+fn a_whole_vocabulary_of_rows_is_multiplied_by_few_and_by_many_tokens() {
+    let mut random = Random::new(7);
+    let (rows, columns) = (153_600, 130);
+    let shape = PackedShape::new(Bits::Four, rows, columns, None).unwrap();
+    let (codes, _) = random_codes(&mut random, shape, 0);
+    let scales: Vec<f16> = (0..rows).map(|row| f16::from_f32((row % 7) as f32)).collect();
+    let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
+    let x = random.vec(5 * columns);
+    for isa in Isa::available() {
+        let mut many = vec![f32::NAN; 5 * rows];
+        matmul_packed(isa, &x, &w, None, &mut many);
+        for tokens in [1, 3] {
+            let mut few = vec![f32::NAN; tokens * rows];
+            matmul_packed(isa, &x[..tokens * columns], &w, None, &mut few);
+            assert_same_bits(&few, &many[..tokens * rows], &format!("{}, {tokens} tokens", isa.name()));
+        }
+        for row in [0, 1, 76_799, 76_800, rows - 1] {
+            let token = QuantizedActivations::new(isa, &x[..columns], shape);
+            let products = sum_of_codes(&w, row, &token.codes, 0..columns);
+            // Codes stand for the levels q - 7.5.
+            let sum = f64::from(products) - 7.5 * f64::from(token.sums[0]);
+            let expected = sum * f64::from(token.scales[0]) * (row % 7) as f64;
+            assert_close(&many[row..row + 1], &[expected], 1e-3, &format!("{}, row {row}", isa.name()));
         }
     }
 }

@@ -11,6 +11,8 @@
 //! Nothing overflows: a lane of `maddubs` is at most 762 (2 bits) or 3810 (4 bits), a sum of a block `4 * 3810 = 15240`; for 8 bits
 //! `maddubs(|w|, a sign(w))` is at most `2 * 128 * 127 = 32512`, as activations are never -128, and goes to i32 at once.
 
+#![allow(clippy::needless_range_loop, reason = "a half indexes several arrays")]
+
 use std::arch::x86_64::*;
 
 use crate::matmul::x86::{load, prefetch, sum_each};
