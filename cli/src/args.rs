@@ -196,7 +196,7 @@ pub enum PresetArg {
     /// The on-device model of the AFM 2025 report: 1.2 GB of random weights
     #[value(name = "afm-3b")]
     Afm3b,
-    /// The server model's encoder ViT-g, with a small decoder: 1.1 GB of random weights
+    /// The server model's encoder ViT-g, with a small decoder: 1.2 GB of random weights
     #[value(name = "vit-g")]
     VitG,
     /// The bundled model

@@ -81,7 +81,9 @@ pub enum Error {
         found: f32,
     },
     /// `OCELLI_ISA` names no instruction set.
-    #[error("OCELLI_ISA is `{found}`, expected portable, avx2 or avx512 (or leave it unset to choose the best)")]
+    #[error(
+        "OCELLI_ISA is `{found}`, expected portable, avx2, avxvnni or avx512 (or leave it unset to choose the best)"
+    )]
     UnknownIsa {
         /// The value found.
         found: String,

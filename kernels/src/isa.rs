@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use crate::Error;
 
-/// The environment variable that forces an instruction set: `portable`, `avx2` or `avx512`.
+/// The environment variable that forces an instruction set: `portable`, `avx2`, `avxvnni` or `avx512`.
 pub const ISA_VARIABLE: &str = "OCELLI_ISA";
 
 /// An instruction set that this machine has: a value exists only where the CPU supports it, so that kernels may rely on it.
@@ -17,6 +17,9 @@ pub(crate) enum Kind {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// [`Kind::Avx2`] with products of bytes for panels of many tokens; everything else is the same.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
 }
@@ -35,6 +38,9 @@ impl Isa {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
             if avx2 {
                 all.push(Isa(Kind::Avx2));
+            }
+            if avx2 && is_x86_feature_detected!("avxvnni") {
+                all.push(Isa(Kind::AvxVnni));
             }
             if avx2
                 && is_x86_feature_detected!("avx512f")
@@ -73,7 +79,7 @@ impl Isa {
         if let Some(isa) = available.iter().find(|isa| isa.option() == name) {
             return Ok(*isa);
         }
-        if ["portable", "avx2", "avx512"].contains(&name) {
+        if ["portable", "avx2", "avxvnni", "avx512"].contains(&name) {
             let names: Vec<_> = available.iter().map(|isa| isa.option()).collect();
             return Err(Error::UnavailableIsa { wanted: name.to_owned(), available: names.join(", ") });
         }
@@ -94,6 +100,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => "avx_vnni",
+            #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => "avx512_vnni",
         }
     }
@@ -104,6 +112,8 @@ impl Isa {
             Kind::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => "avx512",
         }
@@ -134,7 +144,7 @@ macro_rules! for_each_isa {
                 $crate::isa::Kind::Portable => body($($argument),*),
                 // SAFETY: this kind of `Isa` is made by `Isa::available` alone, where the CPU has these features.
                 #[cfg(target_arch = "x86_64")]
-                $crate::isa::Kind::Avx2 => unsafe { avx2($($argument),*) },
+                $crate::isa::Kind::Avx2 | $crate::isa::Kind::AvxVnni => unsafe { avx2($($argument),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Kind::Avx512Vnni => unsafe { avx512($($argument),*) },
@@ -161,7 +171,7 @@ mod tests {
     #[test]
     fn a_name_that_is_unknown_or_unavailable_is_an_error_that_says_what_there_is() {
         let error = Isa::from_name("sse9").unwrap_err();
-        assert!(error.to_string().contains("`sse9`, expected portable, avx2 or avx512"), "{error}");
+        assert!(error.to_string().contains("`sse9`, expected portable, avx2, avxvnni or avx512"), "{error}");
         if !Isa::available().iter().any(|isa| isa.option() == "avx512") {
             let error = Isa::from_name("avx512").unwrap_err();
             assert!(error.to_string().contains("this machine has only portable"), "{error}");

@@ -91,6 +91,9 @@ fn int8_loop(isa: Isa, iterations: usize) -> f64 {
         Kind::Avx2 => unsafe { x86::int8_avx2(iterations) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
+        Kind::AvxVnni => unsafe { x86::int8_avx_vnni(iterations) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
         Kind::Avx512Vnni => unsafe { x86::int8_avx512_vnni(iterations) },
     }
 }
@@ -101,7 +104,7 @@ fn f32_loop(isa: Isa, iterations: usize) -> f64 {
         Kind::Portable => portable_f32(iterations),
         // SAFETY: as in `int8_loop`.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => unsafe { x86::f32_avx2(iterations) },
+        Kind::Avx2 | Kind::AvxVnni => unsafe { x86::f32_avx2(iterations) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512Vnni => unsafe { x86::f32_avx512(iterations) },

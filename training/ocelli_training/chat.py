@@ -94,7 +94,7 @@ def collate(sequences: list[Sequence]) -> dict[str, Tensor]:
 
 
 def splice(embeddings: Tensor, ids: Tensor, image_tokens: Tensor) -> Tensor:
-    """Puts `image_tokens` `[B, N, H]` where `ids` has the image placeholder, N times a row."""
+    """Puts `image_tokens` `[B, N, H]` where `ids` has the token `<image>`, N times a row."""
     out = embeddings.clone()
     out[ids == IMAGE] = image_tokens.reshape(-1, image_tokens.shape[-1]).to(out.dtype)
     return out

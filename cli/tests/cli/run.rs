@@ -142,7 +142,7 @@ macro_rules! assert_redacted {
             description => $description,
             omit_expression => true,
             filters => vec![
-                (r"\d+\.\d+\.\d+ \((portable|avx2|avx512_vnni)\)", "[VERSION] ([ISA])"),
+                (r"\d+\.\d+\.\d+ \((portable|avx2|avx_vnni|avx512_vnni)\)", "[VERSION] ([ISA])"),
                 (r#""(decode|preprocess|encode|adapt|prefill|generate|total)": ?\d+\.\d+"#, "\"$1\": [MS]"),
             ],
         }, { insta::assert_snapshot!($text) })

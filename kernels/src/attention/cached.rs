@@ -9,8 +9,9 @@
 //! out = o / l
 //! ```
 //!
-//! Keys and values in f32, or of a checkpoint's own static ranges, meet queries and shares in f32: that is the arithmetic that such a checkpoint was
-//! made with, and an error of 16 bits would show in the next layer's codes. The softmax streams, as in the attention of encoders: there is never a row of all scores.
+//! Keys and values in f32, or of a checkpoint's own static ranges, meet queries and shares in f32: that is the arithmetic that such a checkpoint
+//! was made with, and an error of 16 bits would show in the next layer's codes. The softmax streams, as in the attention of encoders: there is
+//! never a row of all scores.
 
 use super::product::{COLUMNS, ROWS, add_product};
 use super::words::{self, product_of_words};
@@ -194,7 +195,7 @@ for_each_isa! {
         let num_queries = queries.len() / head_dim;
         let num_rows = first_position + num_queries / group;
         let (padded_queries, padded_columns) = (num_queries.next_multiple_of(ROWS), head_dim.next_multiple_of(COLUMNS));
-        let word_queries = WordQueries::new(queries, head_dim);
+        let word_queries = WordQueries::new(if matches!(keys, KvRows::I8 { .. }) { queries } else { &[] }, head_dim);
         let is_f32 = !matches!(values, KvRows::I8 { .. });
         let mut floats = Vec::new();
         let mut tile = Tile {

@@ -26,7 +26,7 @@ pub(super) fn product_of_words(isa: Isa, a: &[Pair], b: &[Strip], depth: usize, 
         Kind::Portable => for_each_tile(a, b, depth, out, portable),
         // SAFETY: these kinds of `Isa` are made by `Isa::available` alone, where the CPU has these features.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 | Kind::Avx512Vnni => unsafe { avx2(a, b, depth, out) },
+        Kind::Avx2 | Kind::AvxVnni | Kind::Avx512Vnni => unsafe { avx2(a, b, depth, out) },
     }
 }
 
@@ -52,14 +52,16 @@ fn for_each_tile(
 
 fn portable(rows: [&[Pair]; ROWS], b: &[Strip]) -> [[i32; COLUMNS]; ROWS] {
     rows.map(|row| {
-        let mut sums = [0; COLUMNS];
+        // The two products of a pair have lanes of their own until the end: the compiler makes vectors of those.
+        let mut sums = [[0_i32; 2]; COLUMNS];
         for (pair, b) in row.iter().zip(b) {
-            for (sum, column) in sums.iter_mut().zip(b) {
-                let product = |k: usize| i32::from(pair[k]) * i32::from(column[k]);
-                *sum += product(0) + product(1);
+            let factors = [*pair; COLUMNS];
+            let terms = factors.as_flattened().iter().zip(b.as_flattened());
+            for (sum, (factor, element)) in sums.as_flattened_mut().iter_mut().zip(terms) {
+                *sum += i32::from(*factor) * i32::from(*element);
             }
         }
-        sums
+        sums.map(|[even, odd]| even + odd)
     })
 }
 

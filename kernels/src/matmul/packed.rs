@@ -209,16 +209,15 @@ impl<'a> Scratch<'a> {
         self.sums.resize(strip.num_tiles() * shape.num_groups(), [0; LANES]);
         self.results.resize(strip.num_tiles(), [0.0; LANES]);
         match shape.group_size() {
-            None => dot::<0>(isa, shape.bits(), strip, &mut self.sums),
             Some(32) => dot::<1>(isa, shape.bits(), strip, &mut self.sums),
             Some(64) => dot::<2>(isa, shape.bits(), strip, &mut self.sums),
-            Some(_) => dot::<4>(isa, shape.bits(), strip, &mut self.sums),
+            _ => dot::<4>(isa, shape.bits(), strip, &mut self.sums),
         }
         self
     }
 }
 
-/// Sums over groups of `CHUNKS` times 32 weights, or over whole rows if `CHUNKS` is 0.
+/// Sums over groups of `CHUNKS` times 32 weights.
 pub(super) fn dot<const CHUNKS: usize>(isa: Isa, bits: Bits, strip: Strip<'_>, sums: &mut [[i32; LANES]]) {
     match bits {
         Bits::Two => balanced::dot::<2, CHUNKS>(isa, strip, sums),

@@ -22,6 +22,19 @@ pub(super) fn int8_avx2(iterations: usize) -> f64 {
     (iterations * SUMS * 32 * 2) as f64
 }
 
+#[target_feature(enable = "avx2,fma,avxvnni")]
+pub(super) fn int8_avx_vnni(iterations: usize) -> f64 {
+    let (a, b) = (black_box(_mm256_set1_epi8(3)), black_box(_mm256_set1_epi8(-5)));
+    let mut totals = [_mm256_setzero_si256(); SUMS];
+    for _ in 0..iterations {
+        for total in &mut totals {
+            *total = _mm256_dpbusd_avx_epi32(*total, a, b);
+        }
+    }
+    black_box(totals);
+    (iterations * SUMS * 32 * 2) as f64
+}
+
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn int8_avx512_vnni(iterations: usize) -> f64 {
     let (a, b) = (black_box(_mm512_set1_epi8(3)), black_box(_mm512_set1_epi8(-5)));

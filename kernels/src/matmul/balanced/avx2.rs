@@ -7,13 +7,12 @@
 //! (vector >> BITS * plane) & mask:   32 bytes, byte i = w[64 * plane + 32 * half + i]    (the shift is of 16-bit lanes; the mask removes
 //!                                                                                        what came over from the byte above)
 //! maddubs with 32 activations:       16 i16, lane i = w[2 i] a[2 i] + w[2 i + 1] a[2 i + 1]
-//! sum of the chunks of a group:      16 i16 (of a block at most)
+//! sum of the chunks of a group:      16 i16
 //! madd with ones:                     8 i32
 //! ```
 //!
 //! Nothing overflows: a lane of `maddubs` is at most `2 * 3 * 127 = 762` for 2 bits and `2 * 15 * 127 = 3810` for 4 bits, and a block has 8
-//! chunks of 2 bits or 4 of 4 bits, so that the sum of a block is at most 15240; an i32 lane of a row is bounded by
-//! [`MAX_COLUMNS`](crate::MAX_COLUMNS).
+//! chunks of 2 bits or 4 of 4 bits, so that the sum of a group is at most 15240.
 
 #![allow(clippy::needless_range_loop, reason = "a chunk indexes several arrays")]
 
@@ -34,7 +33,7 @@ pub(super) fn dot<const BITS: i32, const CHUNKS: usize>(strip: Strip<'_>, sums: 
     }
 }
 
-/// Lane `r * T + t` is row r with token t; a group has `CHUNKS` chunks of 32 weights, or is the whole row if `CHUNKS` is 0.
+/// Lane `r * T + t` is row r with token t; a group has `CHUNKS` chunks of 32 weights.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
@@ -49,7 +48,6 @@ fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
     let rows = chunks_of::<u8, 32, R>(rows, 2 * num_blocks);
     let tokens = chunks_of::<i8, 32, T>(tokens, chunks_per_block * num_blocks);
     let mut sums = sums.iter_mut();
-    let mut totals = [_mm256_setzero_si256(); LANES];
     for block in 0..num_blocks {
         let rows = part_of(rows, 2 * block, 2);
         let tokens = part_of(tokens, chunks_per_block * block, chunks_per_block);
@@ -69,7 +67,8 @@ fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
                     pairs[r * T + t] = _mm256_add_epi16(pairs[r * T + t], products);
                 }
             }
-            if CHUNKS > 0 && (chunk + 1) % CHUNKS == 0 {
+            if (chunk + 1) % CHUNKS == 0 {
+                let mut totals = [_mm256_setzero_si256(); LANES];
                 for lane in 0..LANES {
                     totals[lane] = _mm256_madd_epi16(pairs[lane], ones);
                 }
@@ -79,15 +78,5 @@ fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
                 pairs = [_mm256_setzero_si256(); LANES];
             }
         }
-        if CHUNKS == 0 {
-            for lane in 0..LANES {
-                totals[lane] = _mm256_add_epi32(totals[lane], _mm256_madd_epi16(pairs[lane], ones));
-            }
-        }
-    }
-    if CHUNKS == 0
-        && let Some(sums) = sums.next()
-    {
-        *sums = sum_each(totals);
     }
 }

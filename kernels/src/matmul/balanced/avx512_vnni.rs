@@ -29,7 +29,7 @@ pub(super) fn dot<const BITS: i32, const CHUNKS: usize>(strip: Strip<'_>, sums: 
     }
 }
 
-/// Lane `r * T + t` is row r with token t; a group has `CHUNKS` times 32 weights, or is the whole row if `CHUNKS` is 0.
+/// Lane `r * T + t` is row r with token t; a group has `CHUNKS` times 32 weights.
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
@@ -68,17 +68,12 @@ fn kernel<const BITS: i32, const R: usize, const T: usize, const CHUNKS: usize>(
                     }
                 }
                 totals = [_mm512_setzero_si512(); LANES];
-            } else if CHUNKS > 1 && (2 * (plane + 1)) % CHUNKS == 0 {
+            } else if (2 * (plane + 1)) % CHUNKS == 0 {
                 if let Some(sums) = sums.next() {
                     *sums = sum_each(fold(totals));
                 }
                 totals = [_mm512_setzero_si512(); LANES];
             }
         }
-    }
-    if CHUNKS == 0
-        && let Some(sums) = sums.next()
-    {
-        *sums = sum_each(fold(totals));
     }
 }

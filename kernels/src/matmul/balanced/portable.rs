@@ -24,7 +24,7 @@ pub(super) fn dot<const BITS: i32, const CHUNKS: usize>(strip: Strip<'_>, sums: 
                         products.map(|(&q, &a)| i32::from(q >> (plane as i32 * BITS) & mask) * i32::from(a)).sum();
                     let chunk = (block * run + plane * BLOCK_BYTES) / 32 + half;
                     // The padding may go on beyond the last group.
-                    if let Some(sums) = sums.get_mut(chunk.checked_div(CHUNKS).unwrap_or(0)) {
+                    if let Some(sums) = sums.get_mut(chunk / CHUNKS) {
                         sums[lane] += sum;
                     }
                 }

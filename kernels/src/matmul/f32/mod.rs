@@ -40,7 +40,7 @@ pub(super) fn tiles(isa: Isa, x: &[f32], w: &[f32], columns: usize, out: &mut [f
         Kind::Portable => portable::matmul(x, w, columns, out, stride),
         // SAFETY: this kind of `Isa` is made by `Isa::available` alone, where the CPU has these features.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => unsafe { avx2::matmul(x, w, columns, out, stride) },
+        Kind::Avx2 | Kind::AvxVnni => unsafe { avx2::matmul(x, w, columns, out, stride) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512Vnni => unsafe { avx512::matmul(x, w, columns, out, stride) },

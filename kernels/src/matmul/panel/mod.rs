@@ -15,6 +15,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512_vnni;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
 mod portable;
 
 pub(super) use portable::dot as dot_of_words;
@@ -69,6 +71,12 @@ pub(super) fn for_each_panel(
             Panel { unpack: unpack_bytes, multiply, columns: 2048 }.run(isa, w, rows, tokens, body);
         }
         #[cfg(target_arch = "x86_64")]
+        Kind::AvxVnni => {
+            // SAFETY: as above.
+            let multiply = |strip: Strip<'_, u8, i8>, sums: &mut [Sums]| unsafe { avx_vnni::bytes(strip, sums) };
+            Panel { unpack: unpack_bytes, multiply, columns: 2048 }.run(isa, w, rows, tokens, body);
+        }
+        #[cfg(target_arch = "x86_64")]
         Kind::Avx512Vnni => {
             // SAFETY: as above.
             let multiply = |strip: Strip<'_, u8, i8>, sums: &mut [Sums]| unsafe { avx512_vnni::bytes(strip, sums) };
@@ -87,7 +95,7 @@ pub(crate) fn add_products_of_words(isa: Isa, rows: &[i16], tokens: &[i16], widt
             Kind::Portable => portable::words(strip, sums),
             // SAFETY: these kinds of `Isa` are made by `Isa::available` alone, where the CPU has these features.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 | Kind::Avx512Vnni => unsafe { avx2::words(strip, sums) },
+            Kind::Avx2 | Kind::AvxVnni | Kind::Avx512Vnni => unsafe { avx2::words(strip, sums) },
         }
     }
 }
@@ -127,7 +135,7 @@ impl<'a, W, A> Strip<'a, W, A> {
 pub(super) fn code_offset(isa: Isa, bits: Bits) -> i32 {
     match isa.0 {
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni if bits == Bits::Eight => 128,
+        Kind::AvxVnni | Kind::Avx512Vnni if bits == Bits::Eight => 128,
         _ => 0,
     }
 }

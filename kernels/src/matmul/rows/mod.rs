@@ -17,7 +17,7 @@ pub(super) fn sums_of_rows(isa: Isa, bits: Bits, codes: &[u8], row_bytes: usize,
         Kind::Portable => portable::sums_of_rows(bits, codes, row_bytes, token, sums),
         // SAFETY: this kind of `Isa` is made by `Isa::available` alone, where the CPU has these features.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => unsafe { avx2::sums_of_rows(bits, codes, row_bytes, token, sums) },
+        Kind::Avx2 | Kind::AvxVnni => unsafe { avx2::sums_of_rows(bits, codes, row_bytes, token, sums) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512Vnni => unsafe { avx512_vnni::sums_of_rows(bits, codes, row_bytes, token, sums) },

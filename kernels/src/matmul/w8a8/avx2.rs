@@ -25,7 +25,7 @@ pub(super) fn dot<const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES
     }
 }
 
-/// Lane `r * T + t` is row r with token t; a group has `CHUNKS` chunks of 32 weights, or is the whole row if `CHUNKS` is 0.
+/// Lane `r * T + t` is row r with token t; a group has `CHUNKS` chunks of 32 weights.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn kernel<const R: usize, const T: usize, const CHUNKS: usize>(
@@ -50,7 +50,7 @@ fn kernel<const R: usize, const T: usize, const CHUNKS: usize>(
             }
         }
         // The last group may be shorter.
-        if chunk + 1 == num_chunks || (CHUNKS > 0 && (chunk + 1) % CHUNKS == 0) {
+        if chunk + 1 == num_chunks || (chunk + 1) % CHUNKS == 0 {
             if let Some(sums) = sums.next() {
                 *sums = sum_each(totals);
             }

@@ -24,7 +24,7 @@ pub(super) fn dot<const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES
     }
 }
 
-/// Lane `r * T + t` is row r with token t; a group has `CHUNKS` times 32 weights, or is the whole row if `CHUNKS` is 0.
+/// Lane `r * T + t` is row r with token t; a group has `CHUNKS` times 32 weights.
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn kernel<const R: usize, const T: usize, const CHUNKS: usize>(
@@ -55,7 +55,7 @@ fn kernel<const R: usize, const T: usize, const CHUNKS: usize>(
                 }
             }
             totals = [_mm512_setzero_si512(); LANES];
-        } else if chunk + 1 == num_chunks || (CHUNKS > 0 && (2 * (chunk + 1)) % CHUNKS == 0) {
+        } else if chunk + 1 == num_chunks || (2 * (chunk + 1)) % CHUNKS == 0 {
             // The last group may be shorter.
             if let Some(sums) = sums.next() {
                 *sums = sum_each(fold(totals));

@@ -11,7 +11,7 @@ pub(super) fn dot<const CHUNKS: usize>(strip: Strip<'_>, sums: &mut [[i32; LANES
             let products = codes.iter().zip(activations);
             let sum: i32 = products.map(|(&q, &a)| i32::from(q as i8) * i32::from(a)).sum();
             // The padding may go on beyond the last group.
-            if let Some(sums) = sums.get_mut(chunk.checked_div(CHUNKS).unwrap_or(0)) {
+            if let Some(sums) = sums.get_mut(chunk / CHUNKS) {
                 sums[lane] += sum;
             }
         }
