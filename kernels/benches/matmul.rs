@@ -38,10 +38,16 @@ fn main() {
             limits.int8_gop_s,
             limits.f32_gflop_s
         );
-        println!("{:16}{:>8}{:>12}{:>10}{:>10}{:>10}", "", "weights", "ms", "GB/s", "GOP/s", "of limit");
+        println!("{:16}{:>9}{:>12}{:>10}{:>10}{:>10}", "", "weights", "ms", "GB/s", "GOP/s", "of limit");
         for size in SIZES {
-            for (bits, activation_bits) in [(2, 8), (4, 8), (8, 8), (2, 32), (8, 32), (32, 32)] {
-                measure(isa, size, bits, activation_bits, &limits);
+            for bits in [2, 4, 8] {
+                measure(isa, size, bits, None, 8, &limits);
+            }
+            for bits in [2, 4, 8] {
+                measure(isa, size, bits, Some(32), 8, &limits);
+            }
+            for bits in [2, 8, 32] {
+                measure(isa, size, bits, None, 32, &limits);
             }
         }
     }
@@ -51,6 +57,7 @@ fn measure(
     isa: Isa,
     (what, tokens, rows, columns): (&str, usize, usize, usize),
     bits: u32,
+    group_size: Option<usize>,
     activation_bits: u32,
     limits: &MachineLimits,
 ) {
@@ -61,7 +68,7 @@ fn measure(
         (best(|| matmul_f32(isa, &x, &w, columns, None, &mut out)), 4 * w.len())
     } else {
         let bits = Bits::new(bits).expect("2, 4 or 8");
-        let shape = PackedShape::new(bits, rows, columns, None).expect("a size that exists");
+        let shape = PackedShape::new(bits, rows, columns, group_size).expect("a size that exists");
         let mut codes: Vec<u8> = (0..shape.codes_len()).map(|i| (i * 97 % 127) as u8).collect();
         shape.clear_padding(&mut codes);
         let scales = vec![f16::from_f32(0.01); shape.scales_len()];
@@ -74,8 +81,8 @@ fn measure(
     let (gb_s, gop_s) = (bytes as f64 / seconds / 1e9, operations / seconds / 1e9);
     let fraction = if tokens == 1 { gb_s / limits.memory_gb_s } else { gop_s / arithmetic };
     println!(
-        "{what:16}{:>8}{:>12.3}{gb_s:>10.2}{gop_s:>10.1}{:>9.0}%",
-        format!("w{bits}a{activation_bits}"),
+        "{what:16}{:>9}{:>12.3}{gb_s:>10.2}{gop_s:>10.1}{:>9.0}%",
+        format!("w{bits}a{activation_bits}{}", group_size.map_or(String::new(), |size| format!("g{size}"))),
         seconds * 1e3,
         100.0 * fraction
     );

@@ -28,6 +28,14 @@ pub enum Error {
         /// The group size found.
         found: usize,
     },
+    /// `zero_point` is not one that weights of these bits can have.
+    #[error("packed weights of {bits} bits have zero_point {found}, expected null, or 8 with 4 bits")]
+    ZeroPoint {
+        /// The number of bits.
+        bits: u32,
+        /// The zero point found.
+        found: u8,
+    },
     /// The matrix is larger than this machine can address, or a row than an i32 sum can hold.
     #[error("a packed matrix of shape [{rows}, {columns}] is too large (at most {max_columns} columns)")]
     TooLarge {
@@ -52,8 +60,10 @@ pub enum Error {
         /// Elements found.
         found: usize,
     },
-    /// A scale is negative, infinite or not a number.
-    #[error("the scale of row {row}, group {group} is {found}, expected a finite number that is not negative")]
+    /// A scale is infinite or not a number, or negative without a zero point.
+    #[error(
+        "the scale of row {row}, group {group} is {found}, expected a finite number (negative with a zero point only)"
+    )]
     Scale {
         /// Row of the matrix.
         row: usize,
@@ -102,9 +112,11 @@ impl Error {
     /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Bits { .. } | Error::GroupSize { .. } | Error::TooLarge { .. } | Error::Length { .. } => {
-                ErrorKind::Shape
-            }
+            Error::Bits { .. }
+            | Error::GroupSize { .. }
+            | Error::ZeroPoint { .. }
+            | Error::TooLarge { .. }
+            | Error::Length { .. } => ErrorKind::Shape,
             Error::Scale { .. } | Error::Padding { .. } | Error::Weight { .. } => ErrorKind::Value,
             Error::UnknownIsa { .. } | Error::UnavailableIsa { .. } => ErrorKind::Isa,
         }

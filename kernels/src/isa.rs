@@ -34,8 +34,9 @@ impl Isa {
         let mut all = vec![Isa::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {
-            // These lists are those of the `#[target_feature]` attributes of the kernels.
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            // These lists are those of the `#[target_feature]` attributes of the kernels, which name what they use.
+            let avx2 =
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
             if avx2 {
                 all.push(Isa(Kind::Avx2));
             }

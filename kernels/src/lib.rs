@@ -40,5 +40,5 @@ pub use pack::pack_matrix;
 pub use packed::{BLOCK_BYTES, Bits, MAX_COLUMNS, PackedMatrix, PackedShape};
 pub use parallel::{for_each, map, on_pool, piece_len};
 pub use probe::MachineLimits;
-pub use rope::{RotaryCoefficients, RotaryEmbedding, rope_interleaved};
+pub use rope::{RotaryCoefficients, RotaryEmbedding, rope_halves, rope_interleaved};
 pub use softmax::softmax;

@@ -6,7 +6,7 @@
 //! | bits | weights in a block | value of code q |
 //! | --- | --- | --- |
 //! | 2 | 256 | `s * (q - 1.5)` |
-//! | 4 | 128 | `s * (q - 7.5)` |
+//! | 4 | 128 | `s * (q - 7.5)`, or with a zero point `s * (q - 8)`, where `s` may be negative |
 //! | 8 | 64 | `s * q` (two's complement; packing gives -127..=127) |
 
 use std::ops::Range;
@@ -27,7 +27,7 @@ pub const MAX_COLUMNS: usize = 1 << 17;
 pub enum Bits {
     /// 2 bits, the balanced set -1.5, -0.5, 0.5, 1.5 of the AFM 2025 report.
     Two,
-    /// 4 bits, balanced.
+    /// 4 bits, balanced or with a zero point ([`PackedShape::with_zero_point`]).
     Four,
     /// 8 bits, two's complement.
     Eight,
@@ -63,12 +63,11 @@ impl Bits {
         BLOCK_BYTES * 8 / self.count() as usize
     }
 
-    /// The value of a code at scale 1; exact.
+    /// The value of a code at scale 1, with the [`PackedShape::zero`] of the matrix; exact.
     #[inline(always)]
-    pub(crate) fn level(self, code: u8) -> f32 {
+    pub(crate) fn level(self, code: u8, zero: f32) -> f32 {
         match self {
-            Bits::Two => f32::from(code) - 1.5,
-            Bits::Four => f32::from(code) - 7.5,
+            Bits::Two | Bits::Four => f32::from(code) - zero,
             Bits::Eight => f32::from(code as i8),
         }
     }
@@ -81,10 +80,12 @@ pub struct PackedShape {
     rows: usize,
     columns: usize,
     group_size: Option<usize>,
+    zero_point: Option<u8>,
 }
 
 impl PackedShape {
-    /// `rows` x `columns` weights; `group_size` consecutive weights of a row share a scale, all of a row if it is `None`.
+    /// `rows` x `columns` weights; `group_size` consecutive weights of a row share a scale, all of a row if it is `None`. Levels are balanced: see
+    /// [`PackedShape::with_zero_point`].
     ///
     /// # Errors
     /// [`Error::GroupSize`] unless it is 32, 64, 128 or `None`; [`Error::TooLarge`] above [`MAX_COLUMNS`] or the address space.
@@ -94,7 +95,7 @@ impl PackedShape {
         {
             return Err(Error::GroupSize { found });
         }
-        let shape = PackedShape { bits, rows, columns, group_size };
+        let shape = PackedShape { bits, rows, columns, group_size, zero_point: None };
         let too_large = Error::TooLarge { rows, columns, max_columns: MAX_COLUMNS };
         if columns > MAX_COLUMNS {
             return Err(too_large);
@@ -105,6 +106,35 @@ impl PackedShape {
             return Err(too_large);
         }
         Ok(shape)
+    }
+
+    /// The same dimensions with the levels `s * (q - zero_point)`, or those of [`PackedShape::new`] for `None`.
+    ///
+    /// The levels -8, .., 7 of 4 bits have one at 0 and reach one step further on one side; scales may be negative, so that this is the side of
+    /// the largest weight. Heavy-tailed weights lose less with them than with balanced levels, as most are small beside the largest.
+    ///
+    /// # Errors
+    /// [`Error::ZeroPoint`] for anything but 8 with 4 bits, or `None`.
+    pub fn with_zero_point(self, zero_point: Option<u8>) -> Result<PackedShape, Error> {
+        match (self.bits, zero_point) {
+            (_, None) | (Bits::Four, Some(8)) => Ok(PackedShape { zero_point, ..self }),
+            (bits, Some(found)) => Err(Error::ZeroPoint { bits: bits.count(), found }),
+        }
+    }
+
+    /// The code of the value 0; `None` where levels are balanced or codes have a sign of their own.
+    pub fn zero_point(&self) -> Option<u8> {
+        self.zero_point
+    }
+
+    /// What is subtracted from a code of 2 or 4 bits; 0 for 8 bits.
+    #[inline(always)]
+    pub(crate) fn zero(&self) -> f32 {
+        match self.bits {
+            Bits::Two => 1.5,
+            Bits::Four => self.zero_point.map_or(7.5, f32::from),
+            Bits::Eight => 0.0,
+        }
     }
 
     /// Bits of a weight.
@@ -197,12 +227,14 @@ impl<'a> PackedMatrix<'a> {
     /// codes are weights.
     ///
     /// # Errors
-    /// [`Error::Length`], [`Error::Scale`] (negative or not finite), [`Error::Padding`] (codes beyond the last column are not
-    /// 0).
+    /// [`Error::Length`], [`Error::Scale`] (not finite, or negative without a zero point), [`Error::Padding`] (codes beyond the last column
+    /// are not 0).
     pub fn new(shape: PackedShape, codes: &'a [u8], scales: &'a [f16]) -> Result<PackedMatrix<'a>, Error> {
         let matrix = PackedMatrix::assume_valid(shape, codes, scales)?;
         let num_groups = shape.num_groups();
-        if let Some(index) = scales.iter().position(|scale| !scale.is_finite() || scale.to_f32() < 0.0) {
+        let may_be_negative = shape.zero_point.is_some();
+        let is_wrong = |scale: &f16| !scale.is_finite() || (scale.to_f32() < 0.0 && !may_be_negative);
+        if let Some(index) = scales.iter().position(is_wrong) {
             let (row, group) = (index / num_groups, index % num_groups);
             return Err(Error::Scale { row, group, found: scales[index].to_f32() });
         }
@@ -265,7 +297,7 @@ impl<'a> PackedMatrix<'a> {
         assert_eq!(len, count * columns, "the buffer for {count} rows of {columns} columns has {len} elements");
         let (codes, scales) = (self.codes_of(rows.clone()), self.scales_of(rows));
         if columns > 0 {
-            unpack(isa, bits, columns, group_size.unwrap_or(columns), codes, scales, out);
+            unpack(isa, bits, self.shape.zero(), columns, group_size.unwrap_or(columns), codes, scales, out);
         }
     }
 
@@ -286,16 +318,16 @@ fn used_codes(used: usize, byte: usize) -> u32 {
 
 for_each_isa! {
     /// Codes `[rows, row_bytes]` and scales `[rows, num_groups]` to values `[rows, columns]`.
-    fn unpack(bits: Bits, columns: usize, group_size: usize, codes: &[u8], scales: &[f16], out: &mut [f32]) {
+    fn unpack(bits: Bits, zero: f32, columns: usize, group_size: usize, codes: &[u8], scales: &[f16], out: &mut [f32]) {
         let row_bytes = columns.div_ceil(bits.weights_per_block()) * BLOCK_BYTES;
         let num_groups = columns.div_ceil(group_size);
         for (row, out) in out.chunks_exact_mut(columns).enumerate() {
             let codes = &codes[row * row_bytes..(row + 1) * row_bytes];
             // Three copies, so that shifts and masks are constants.
             match bits {
-                Bits::Two => unpack_levels(Bits::Two, codes, out),
-                Bits::Four => unpack_levels(Bits::Four, codes, out),
-                Bits::Eight => unpack_levels(Bits::Eight, codes, out),
+                Bits::Two => unpack_levels(Bits::Two, zero, codes, out),
+                Bits::Four => unpack_levels(Bits::Four, zero, codes, out),
+                Bits::Eight => unpack_levels(Bits::Eight, zero, codes, out),
             }
             let scales = &scales[row * num_groups..(row + 1) * num_groups];
             for (group, &scale) in out.chunks_mut(group_size).zip(scales) {
@@ -308,13 +340,13 @@ for_each_isa! {
 
 /// The codes of a row as levels, `[columns]`.
 #[inline(always)]
-fn unpack_levels(bits: Bits, codes: &[u8], out: &mut [f32]) {
+fn unpack_levels(bits: Bits, zero: f32, codes: &[u8], out: &mut [f32]) {
     let mask = ((1_u32 << bits.count()) - 1) as u8;
     for (block, run) in codes.chunks_exact(BLOCK_BYTES).zip(out.chunks_mut(bits.weights_per_block())) {
         for (plane, weights) in run.chunks_mut(BLOCK_BYTES).enumerate() {
             let shift = plane as u32 * bits.count();
             for (weight, &byte) in weights.iter_mut().zip(block) {
-                *weight = bits.level((byte >> shift) & mask);
+                *weight = bits.level((byte >> shift) & mask, zero);
             }
         }
     }

@@ -1,13 +1,13 @@
-//! Rotary position embedding, interleaved pairs: dimensions `2i` and `2i + 1` of a head turn by `position * theta^(-2i / head_dim)`.
+//! Rotary position embedding: pairs of dimensions of a head turn by `position * theta^(-2i / head_dim)`, pair i being dimensions `2i` and
+//! `2i + 1` (interleaved) or `i` and `i + head_dim / 2` (halves).
 //!
 //! ```text
 //! freq_i    = f32(theta ^ (-2 i / head_dim))                the power in f64
 //! angle     = f32(f32(position) * freq_i)                   a product in f32: in f64 the cosine differs by 2e-3 at position 65535
-//! out[2i]   = x[2i] * cos(angle) - x[2i + 1] * sin(angle)
-//! out[2i+1] = x[2i] * sin(angle) + x[2i + 1] * cos(angle)
+//! [x, y]    = [x * cos(angle) - y * sin(angle), x * sin(angle) + y * cos(angle)]        for each pair [x, y]
 //! ```
 //!
-//! Source: tamm 0.2.0, `layers/rope.py`.
+//! Source: tamm 0.2.0, `layers/rope.py` (interleaved); transformers, `modeling_llama.py` (halves, "rotate_half").
 
 /// The frequencies of one model.
 #[derive(Debug, Clone)]
@@ -36,6 +36,13 @@ impl RotaryEmbedding {
         RotaryEmbedding { frequencies: (0..head_dim / 2).map(frequency).collect() }
     }
 
+    /// The same with every frequency changed, as models do that were made for longer contexts than they were first trained on.
+    #[must_use]
+    pub fn scaled(mut self, scale: impl Fn(f32) -> f32) -> RotaryEmbedding {
+        self.frequencies.iter_mut().for_each(|frequency| *frequency = scale(*frequency));
+        self
+    }
+
     /// Cosines and sines at `positions`, `[tokens]`.
     pub fn coefficients(&self, positions: &[u32]) -> RotaryCoefficients {
         let angles = positions.iter().flat_map(|&position| {
@@ -47,11 +54,37 @@ impl RotaryEmbedding {
     }
 }
 
-/// Rotates the heads of `x`, `[tokens, num_heads * head_dim]`, in place, by the coefficients of the tokens.
+/// Rotates the heads of `x`, `[tokens, num_heads * head_dim]`, in place, by the coefficients of the tokens; neighbouring dimensions are pairs.
 ///
 /// # Panics
 /// If `x` is not a whole number of heads for each token.
 pub fn rope_interleaved(x: &mut [f32], coefficients: &RotaryCoefficients) {
+    for_each_head(x, coefficients, |head, cos, sin| {
+        for (pair, (cos, sin)) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos.iter().zip(sin)) {
+            *pair = rotated(*pair, *cos, *sin);
+        }
+    });
+}
+
+/// [`rope_interleaved`] with pairs of a dimension of the first half and one of the second.
+///
+/// # Panics
+/// If `x` is not a whole number of heads for each token.
+pub fn rope_halves(x: &mut [f32], coefficients: &RotaryCoefficients) {
+    for_each_head(x, coefficients, |head, cos, sin| {
+        let (first, second) = head.split_at_mut(cos.len());
+        for ((x, y), (cos, sin)) in first.iter_mut().zip(second).zip(cos.iter().zip(sin)) {
+            [*x, *y] = rotated([*x, *y], *cos, *sin);
+        }
+    });
+}
+
+fn rotated([x, y]: [f32; 2], cos: f32, sin: f32) -> [f32; 2] {
+    [x * cos - y * sin, x * sin + y * cos]
+}
+
+/// Calls `rotate(head, cos, sin)` for each head of each token.
+fn for_each_head(x: &mut [f32], coefficients: &RotaryCoefficients, rotate: impl Fn(&mut [f32], &[f32], &[f32])) {
     let RotaryCoefficients { cos, sin, head_dim } = coefficients;
     let pairs = head_dim / 2;
     let tokens = cos.len() / pairs;
@@ -69,12 +102,7 @@ pub fn rope_interleaved(x: &mut [f32], coefficients: &RotaryCoefficients) {
         return;
     }
     for (token, (cos, sin)) in x.chunks_exact_mut(width).zip(cos.chunks_exact(pairs).zip(sin.chunks_exact(pairs))) {
-        for head in token.chunks_exact_mut(*head_dim) {
-            for (pair, (cos, sin)) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos.iter().zip(sin)) {
-                let [x, y] = *pair;
-                *pair = [x * cos - y * sin, x * sin + y * cos];
-            }
-        }
+        token.chunks_exact_mut(*head_dim).for_each(|head| rotate(head, cos, sin));
     }
 }
 
@@ -111,6 +139,22 @@ mod tests {
             let (a, b) = (f64::from(before[2 * index]), f64::from(before[2 * index + 1]));
             assert!((f64::from(pair[0]) - (a * angle.cos() - b * angle.sin())).abs() < 1e-6, "pair {index}");
             assert!((f64::from(pair[1]) - (a * angle.sin() + b * angle.cos())).abs() < 1e-6, "pair {index}");
+        }
+    }
+
+    #[test]
+    fn pairs_of_halves_are_interleaved_pairs_in_another_order() {
+        let coefficients = RotaryEmbedding::new(6, 100.0).scaled(|frequency| 0.5 * frequency).coefficients(&[3, 5]);
+        let mut halves: Vec<f32> = (0..24).map(|index| (index as f32).sin()).collect();
+        let order = [0, 2, 4, 1, 3, 5];
+        let mut interleaved = vec![0.0; 24];
+        for (head, halves) in interleaved.chunks_exact_mut(6).zip(halves.chunks_exact(6)) {
+            order.iter().zip(halves).for_each(|(&place, &value)| head[place] = value);
+        }
+        rope_halves(&mut halves, &coefficients);
+        rope_interleaved(&mut interleaved, &coefficients);
+        for (head, halves) in interleaved.chunks_exact(6).zip(halves.chunks_exact(6)) {
+            assert_eq!(order.map(|place| head[place]), *halves);
         }
     }
 

@@ -1,4 +1,20 @@
-//! Random numbers for tests: the same on every run.
+//! Random numbers for tests, the same on every run, and the kinds of packed matrices.
+
+use crate::{Bits, PackedShape};
+
+/// Every kind of levels: bits and zero point.
+pub(crate) const ALL_KINDS: [(Bits, Option<u8>); 4] =
+    [(Bits::Two, None), (Bits::Four, None), (Bits::Four, Some(8)), (Bits::Eight, None)];
+
+/// A shape of one of [`ALL_KINDS`].
+pub(crate) fn shape_of(
+    (bits, zero_point): (Bits, Option<u8>),
+    rows: usize,
+    columns: usize,
+    group_size: Option<usize>,
+) -> PackedShape {
+    PackedShape::new(bits, rows, columns, group_size).unwrap().with_zero_point(zero_point).unwrap()
+}
 
 /// xorshift64* (Marsaglia; Vigna, arXiv 1402.6246).
 pub(crate) struct Random(u64);

@@ -4,16 +4,14 @@
 //! Neither the number of threads nor the number of tokens in a call changes any element of the result: a prompt in pieces gives the
 //! bits of a prompt at once.
 
-mod balanced;
 mod f32;
+mod groups;
 mod packed;
 pub(crate) mod panel;
 mod rows;
-mod strip;
 #[cfg(test)]
 mod tests;
 mod unpacked;
-mod w8a8;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

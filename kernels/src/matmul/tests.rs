@@ -5,14 +5,12 @@ use half::f16;
 
 use super::panel::{code_offset, for_each_panel};
 use super::rows::sums_of_rows;
-use super::strip::{Block, Strip};
-use super::{matmul_f32, matmul_packed, matmul_unpacked, packed};
+use super::{matmul_f32, matmul_packed, matmul_unpacked};
 use crate::packed::BLOCK_BYTES;
 use crate::quantize::QuantizedActivations;
-use crate::testing::{Random, assert_close, assert_same_bits};
+use crate::testing::{ALL_KINDS, Random, assert_close, assert_same_bits, shape_of};
 use crate::{Bits, Isa, PackedMatrix, PackedShape, pack_matrix};
 
-const ALL_BITS: [Bits; 3] = [Bits::Two, Bits::Four, Bits::Eight];
 const ALL_GROUPS: [Option<usize>; 4] = [None, Some(32), Some(64), Some(128)];
 
 /// One below, at and above: a vector (32, 64), a block (64, 128, 256 weights), a group.
@@ -54,12 +52,12 @@ fn naive_packed(x: &[f32], w: &PackedMatrix<'_>, bias: &[f32]) -> Vec<f64> {
 #[test]
 fn packed_products_are_those_of_the_format_and_equal_to_the_bit_on_every_instruction_set() {
     let mut random = Random::new(1);
-    for bits in ALL_BITS {
+    for kind in ALL_KINDS {
         for group_size in ALL_GROUPS {
             for &columns in COLUMNS {
                 for &(tokens, rows) in SIZES {
-                    let what = format!("{bits:?}, groups {group_size:?}, [{tokens}, {columns}] x [{rows}, {columns}]");
-                    let shape = PackedShape::new(bits, rows, columns, group_size).unwrap();
+                    let what = format!("{kind:?}, groups {group_size:?}, [{tokens}, {columns}] x [{rows}, {columns}]");
+                    let shape = shape_of(kind, rows, columns, group_size);
                     let mut weights = random.vec(rows * columns);
                     weights[..if rows > 1 { columns } else { 0 }].fill(0.0);
                     let (codes, scales) = pack_matrix(shape, &weights).unwrap();
@@ -92,14 +90,14 @@ fn packed_products_are_those_of_the_format_and_equal_to_the_bit_on_every_instruc
 #[test]
 #[cfg_attr(miri, ignore = "long rows")]
 fn the_largest_codes_and_activations_do_not_overflow() {
-    for bits in ALL_BITS {
+    for kind in ALL_KINDS {
         for group_size in ALL_GROUPS {
             // 2^17 columns is the largest row there may be: the i32 sums of w8a8 reach 2.11e9 there.
             for columns in [256, crate::MAX_COLUMNS] {
-                let shape = PackedShape::new(bits, 1, columns, group_size).unwrap();
-                let (largest_code, level) = match bits {
-                    Bits::Two | Bits::Four => (0xff, bits.level((1 << bits.count()) - 1)),
+                let shape = shape_of(kind, 1, columns, group_size);
+                let (largest_code, level) = match shape.bits() {
                     Bits::Eight => (127, 127.0),
+                    bits => (0xff, bits.level((1 << bits.count()) - 1, shape.zero())),
                 };
                 let (codes, scales) = (vec![largest_code; shape.codes_len()], vec![f16::ONE; shape.scales_len()]);
                 let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
@@ -109,7 +107,7 @@ fn the_largest_codes_and_activations_do_not_overflow() {
                     for (isa, tokens) in Isa::available().into_iter().flat_map(|isa| [(isa, 1), (isa, 5)]) {
                         let mut out = vec![0.0; tokens];
                         matmul_packed(isa, &vec![activation; tokens * columns], &w, None, &mut out);
-                        let what = format!("{}, {bits:?}, groups {group_size:?}, {columns} columns", isa.name());
+                        let what = format!("{}, {kind:?}, groups {group_size:?}, {columns} columns", isa.name());
                         assert_close(&out, &vec![expected; tokens], 1e-4 * expected.abs(), &what);
                     }
                 }
@@ -121,19 +119,23 @@ fn the_largest_codes_and_activations_do_not_overflow() {
 #[test]
 #[cfg_attr(miri, ignore = "long rows")]
 fn the_smallest_codes_meet_activations_of_either_sign() {
-    for bits in ALL_BITS {
+    for kind in ALL_KINDS {
         // -128 for 8 bits, which packing does not give and a file may have.
-        for columns in [64, crate::MAX_COLUMNS] {
-            let shape = PackedShape::new(bits, 1, columns, None).unwrap();
-            let code = if bits == Bits::Eight { 0x80 } else { 0 };
-            let (codes, scales) = (vec![code; shape.codes_len()], vec![f16::ONE]);
+        for (columns, group_size) in
+            [64, crate::MAX_COLUMNS].into_iter().flat_map(|columns| ALL_GROUPS.map(|group_size| (columns, group_size)))
+        {
+            let shape = shape_of(kind, 1, columns, group_size);
+            let code = if shape.bits() == Bits::Eight { 0x80 } else { 0 };
+            let scale = if shape.zero_point().is_some() { f16::NEG_ONE } else { f16::ONE };
+            let (codes, scales) = (vec![code; shape.codes_len()], vec![scale; shape.scales_len()]);
             let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
+            let level = f64::from(scale.to_f32() * shape.bits().level(code, shape.zero()));
             let x: Vec<f32> = (0..columns).map(|k| if k % 3 == 0 { 127.0 } else { -127.0 }).collect();
-            let expected = f64::from(bits.level(code)) * x.iter().map(|&a| f64::from(a)).sum::<f64>();
+            let expected = level * x.iter().map(|&a| f64::from(a)).sum::<f64>();
             for (isa, tokens) in Isa::available().into_iter().flat_map(|isa| [(isa, 1), (isa, 5)]) {
                 let mut out = vec![0.0; tokens];
                 matmul_packed(isa, &x.repeat(tokens), &w, None, &mut out);
-                let what = format!("{}, {bits:?}, {tokens} tokens of {columns}", isa.name());
+                let what = format!("{}, {kind:?}, groups {group_size:?}, {tokens} tokens of {columns}", isa.name());
                 assert_close(&out, &vec![expected; tokens], 1e-6 * expected.abs(), &what);
             }
         }
@@ -168,7 +170,7 @@ fn f32_products_are_within_the_rounding_of_their_sums_on_every_instruction_set()
 #[test]
 fn packed_weights_with_f32_activations_give_the_bits_of_their_dequantized_selves() {
     let mut random = Random::new(4);
-    for bits in ALL_BITS {
+    for kind in ALL_KINDS {
         for group_size in ALL_GROUPS {
             for &columns in COLUMNS {
                 // The last has more rows than are unpacked at a time.
@@ -181,7 +183,7 @@ fn packed_weights_with_f32_activations_give_the_bits_of_their_dequantized_selves
                     (0, 3),
                     (2, if cfg!(miri) { 9 } else { 16_500 / columns.max(1) }),
                 ] {
-                    let shape = PackedShape::new(bits, rows, columns, group_size).unwrap();
+                    let shape = shape_of(kind, rows, columns, group_size);
                     let (codes, scales) = pack_matrix(shape, &random.vec(rows * columns)).unwrap();
                     let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
                     let (x, bias) = (random.vec(tokens * columns), random.vec(rows));
@@ -191,7 +193,7 @@ fn packed_weights_with_f32_activations_give_the_bits_of_their_dequantized_selves
                         matmul_f32(isa, &x, &w.dequantize(), columns, Some(&bias), &mut expected);
                         let name = isa.name();
                         let what =
-                            format!("{name}, {bits:?}, {group_size:?}, [{tokens}, {columns}] x [{rows}, {columns}]");
+                            format!("{name}, {kind:?}, {group_size:?}, [{tokens}, {columns}] x [{rows}, {columns}]");
                         assert_same_bits(&found, &expected, &what);
                     }
                 }
@@ -205,9 +207,12 @@ fn packed_weights_with_f32_activations_give_the_bits_of_their_dequantized_selves
 fn results_do_not_depend_on_the_threads_or_on_the_other_tokens() {
     let mut random = Random::new(3);
     // Above the work of one thread, with few and with many tokens.
-    for (tokens, rows, columns) in [(1, 1200, 260), (5, 500, 260), (70, 64, 260)] {
+    for ((tokens, rows, columns), (bits, group_size)) in [(1, 1200, 260), (5, 500, 260), (70, 64, 260)]
+        .into_iter()
+        .flat_map(|size| [(Bits::Four, Some(32)), (Bits::Eight, Some(64)), (Bits::Four, None)].map(|form| (size, form)))
+    {
         let (x, weights, bias) = (random.vec(tokens * columns), random.vec(rows * columns), random.vec(rows));
-        let shape = PackedShape::new(Bits::Four, rows, columns, Some(32)).unwrap();
+        let shape = PackedShape::new(bits, rows, columns, group_size).unwrap();
         let (codes, scales) = pack_matrix(shape, &weights).unwrap();
         let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
         let products = |isa: Isa, x: &[f32]| {
@@ -272,67 +277,83 @@ fn sum_of_codes(w: &PackedMatrix<'_>, row: usize, token: &[i8], columns: std::op
 fn integer_sums_are_exact_on_every_instruction_set() {
     let mut random = Random::new(6);
     let (rows, tokens) = if cfg!(miri) { (6, 5) } else { (37, 5) };
-    for bits in ALL_BITS {
-        for (columns, group_size) in [(300, None), (300, Some(32)), (300, Some(64)), (600, Some(128)), (5000, None)] {
-            if cfg!(miri) && columns > 600 {
-                continue;
-            }
-            let shape = PackedShape::new(bits, rows, columns, group_size).unwrap();
+    // Codes are summed whatever they stand for: with and without a zero point.
+    for bits in [Bits::Two, Bits::Four, Bits::Eight] {
+        for columns in if cfg!(miri) { [300, 600] } else { [300, 5000] } {
+            let shape = PackedShape::new(bits, rows, columns, None).unwrap();
             let (codes, activations) = random_codes(&mut random, shape, tokens);
             let scales = vec![f16::ONE; shape.scales_len()];
             let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
             let width = shape.padded_columns();
             let token = |token: usize| &activations[token * width..(token + 1) * width];
-            // `expected[row][t][group]`.
-            let expected: Vec<Vec<Vec<i32>>> = (0..rows)
-                .map(|row| {
-                    let groups = |t| {
-                        let num_groups = shape.num_groups();
-                        let size = group_size.unwrap_or(width);
-                        let end = move |group| if group + 1 == num_groups { width } else { (group + 1) * size };
-                        (0..num_groups).map(|group| sum_of_codes(&w, row, token(t), group * size..end(group))).collect()
-                    };
-                    (0..tokens).map(groups).collect()
-                })
-                .collect();
             for isa in all_isas() {
-                let what = format!("{}, {bits:?}, {columns} columns, groups {group_size:?}", isa.name());
-                let Some(group_size) = group_size else {
-                    for t in 0..tokens {
-                        let mut sums = vec![0; rows];
-                        sums_of_rows(isa, bits, &codes, shape.row_bytes(), token(t), &mut sums);
-                        for (row, (sum, expected)) in sums.iter().zip(&expected).enumerate() {
-                            assert_eq!(*sum, expected[t][0], "{what}, token {t}, row {row}, few tokens");
-                        }
+                let what = format!("{}, {bits:?}, {columns} columns", isa.name());
+                for t in 0..tokens {
+                    let mut sums = vec![0; rows];
+                    sums_of_rows(isa, bits, &codes, shape.row_bytes(), token(t), &mut sums);
+                    for (row, sum) in sums.iter().enumerate() {
+                        let expected = sum_of_codes(&w, row, token(t), 0..width);
+                        assert_eq!(*sum, expected, "{what}, token {t}, row {row}, few tokens");
                     }
-                    let mut count = 0;
-                    for_each_panel(isa, &w, 2..rows, &activations, |t, first, sums| {
-                        let excess = code_offset(isa, bits) * token(t).iter().map(|&code| i32::from(code)).sum::<i32>();
-                        for (row, sum) in (2 + first..rows).zip(sums) {
-                            assert_eq!(sum - excess, expected[row][t][0], "{what}, token {t}, row {row}, many tokens");
-                            count += 1;
-                        }
-                    });
-                    assert_eq!(count, (rows - 2) * tokens, "{what}");
-                    continue;
-                };
-                let num_groups = shape.num_groups();
-                let strips = [
-                    (Strip::Tokens(w.codes_of(3..4), Block { values: &activations, width }), tokens),
-                    (Strip::Rows(Block { values: &codes, width: shape.row_bytes() }, token(1)), rows),
-                ];
-                for (strip, items) in strips {
-                    let mut sums = vec![[0; 4]; strip.num_tiles() * num_groups];
-                    match group_size {
-                        32 => packed::dot::<1>(isa, bits, strip, &mut sums),
-                        64 => packed::dot::<2>(isa, bits, strip, &mut sums),
-                        _ => packed::dot::<4>(isa, bits, strip, &mut sums),
+                }
+                let mut count = 0;
+                for_each_panel(isa, &w, 2..rows, &activations, |t, first, sums| {
+                    let excess = code_offset(isa, bits) * token(t).iter().map(|&code| i32::from(code)).sum::<i32>();
+                    for (row, sum) in (2 + first..rows).zip(sums) {
+                        let expected = sum_of_codes(&w, row, token(t), 0..width);
+                        assert_eq!(sum - excess, expected, "{what}, token {t}, row {row}, many tokens");
+                        count += 1;
                     }
-                    for (item, group) in (0..items).flat_map(|item| (0..num_groups).map(move |group| (item, group))) {
-                        let (row, t) = if matches!(strip, Strip::Tokens(..)) { (3, item) } else { (item, 1) };
-                        let sum = sums[item / 4 * num_groups + group][item % 4];
-                        assert_eq!(sum, expected[row][t][group], "{what}, row {row}, token {t}, group {group}");
-                    }
+                });
+                assert_eq!(count, (rows - 2) * tokens, "{what}");
+            }
+        }
+    }
+}
+
+/// The product in the order of `matmul/packed.rs` for rows with groups, from the codes of weights and activations.
+fn packed_in_groups(x: &QuantizedActivations, w: &PackedMatrix<'_>, group_size: usize) -> Vec<f32> {
+    let shape = w.shape();
+    let (rows, columns, num_groups) = (shape.rows(), shape.columns(), shape.num_groups());
+    let tokens = x.scales.len() / num_groups;
+    let mut out = Vec::new();
+    for (token, row) in (0..tokens).flat_map(|token| (0..rows).map(move |row| (token, row))) {
+        let codes = &x.codes[token * shape.padded_columns()..(token + 1) * shape.padded_columns()];
+        let mut lanes = [0.0_f32; 8];
+        for group in 0..num_groups {
+            let places = group * group_size..columns.min((group + 1) * group_size);
+            let zero = f64::from(shape.zero()) * places.clone().map(|k| f64::from(codes[k])).sum::<f64>();
+            let sum = f64::from(sum_of_codes(w, row, codes, places)) - zero;
+            let scale = w.scales_of(row..row + 1)[group].to_f32() * x.scales[token * num_groups + group];
+            lanes[group % 8] += scale * sum as f32;
+        }
+        let [a, b, c, d, e, f, g, h] = lanes;
+        out.push(((a + b) + (c + d)) + ((e + f) + (g + h)));
+    }
+    out
+}
+
+#[test]
+fn integer_sums_of_groups_are_exact_and_their_scales_meet_them_in_the_stated_order() {
+    let mut random = Random::new(8);
+    // Below, at and above 8 groups of each size, blocks and parts of them left over; several blocks of rows.
+    let sizes: &[(usize, usize)] =
+        if cfg!(miri) { &[(300, 5)] } else { &[(33, 3), (256, 5), (300, 9), (576, 70), (1100, 6), (2048, 133)] };
+    for kind in ALL_KINDS {
+        for (&(columns, rows), group_size) in sizes.iter().flat_map(|size| [32, 64, 128].map(|group| (size, group))) {
+            let shape = shape_of(kind, rows, columns, Some(group_size));
+            let (codes, _) = random_codes(&mut random, shape, 0);
+            let scales: Vec<f16> = random.vec(shape.scales_len()).iter().map(|x| f16::from_f32(x.abs())).collect();
+            let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
+            // Whole tiles of tokens, and tokens that are left over.
+            for tokens in if cfg!(miri) { vec![5] } else { vec![1, 2, 3, 4, 7] } {
+                let x = random.vec(tokens * columns);
+                for isa in all_isas() {
+                    let expected = packed_in_groups(&QuantizedActivations::new(isa, &x, shape), &w, group_size);
+                    let mut out = vec![f32::NAN; tokens * rows];
+                    matmul_packed(isa, &x, &w, None, &mut out);
+                    let what = format!("{}, {kind:?}, groups of {group_size}, {tokens} tokens", isa.name());
+                    assert_same_bits(&out, &expected, &format!("{what}, [{rows}, {columns}]"));
                 }
             }
         }

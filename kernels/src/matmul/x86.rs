@@ -5,7 +5,8 @@
 
 use std::arch::x86_64::*;
 
-use super::strip::LANES;
+/// Sums of one call of [`sum_each`].
+const LANES: usize = 4;
 
 /// 32 bytes.
 #[inline]
@@ -62,27 +63,16 @@ pub(super) fn sum_each([a, b, c, d]: [__m256i; LANES]) -> [i32; LANES] {
     result
 }
 
-/// The lower halves and the upper halves.
-#[inline]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn halves(vectors: [__m512i; LANES]) -> [[__m256i; LANES]; 2] {
-    let mut halves = [[_mm256_setzero_si256(); LANES]; 2];
-    for lane in 0..LANES {
-        halves[0][lane] = _mm512_castsi512_si256(vectors[lane]);
-        halves[1][lane] = _mm512_extracti64x4_epi64::<1>(vectors[lane]);
-    }
-    halves
-}
-
 /// Lower half plus upper half, lane by lane.
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn fold(vectors: [__m512i; LANES]) -> [__m256i; LANES] {
-    let [mut low, high] = halves(vectors);
+    let mut folded = [_mm256_setzero_si256(); LANES];
     for lane in 0..LANES {
-        low[lane] = _mm256_add_epi32(low[lane], high[lane]);
+        let (low, high) = (_mm512_castsi512_si256(vectors[lane]), _mm512_extracti64x4_epi64::<1>(vectors[lane]));
+        folded[lane] = _mm256_add_epi32(low, high);
     }
-    low
+    folded
 }
 
 /// The slices in chunks of `N` elements, `count` of them each.
@@ -96,14 +86,4 @@ pub(super) fn chunks_of<'a, T, const N: usize, const K: usize>(
         *chunks = &slice.as_chunks::<N>().0[..count];
     }
     chunks
-}
-
-/// Some of the chunks of each slice.
-#[inline(always)]
-pub(super) fn part_of<'a, T, const K: usize>(slices: [&'a [T]; K], first: usize, count: usize) -> [&'a [T]; K] {
-    let mut parts: [&'a [T]; K] = [&[]; K];
-    for (part, slice) in parts.iter_mut().zip(slices) {
-        *part = &slice[first..first + count];
-    }
-    parts
 }

@@ -1,7 +1,7 @@
 use half::f16;
 use proptest::prelude::*;
 
-use crate::testing::Random;
+use crate::testing::{ALL_KINDS, Random, shape_of};
 use crate::{Bits, Error, ErrorKind, PackedMatrix, PackedShape, pack_matrix};
 
 const ALL_BITS: [Bits; 3] = [Bits::Two, Bits::Four, Bits::Eight];
@@ -33,21 +33,23 @@ fn rows_are_whole_blocks_and_have_a_scale_for_each_group() {
 #[test]
 fn the_bytes_mean_what_the_format_says() {
     let mut random = Random::new(5);
-    for bits in ALL_BITS {
+    for kind in ALL_KINDS {
         for (columns, group_size) in [(1, None), (64, Some(32)), (257, Some(64)), (300, None)] {
-            let shape = PackedShape::new(bits, 2, columns, group_size).unwrap();
+            let shape = shape_of(kind, 2, columns, group_size);
+            let bits = shape.bits();
             let (codes, scales) = pack_matrix(shape, &random.vec(2 * columns)).unwrap();
             let values = PackedMatrix::new(shape, &codes, &scales).unwrap().dequantize();
             for row in 0..2 {
                 for column in 0..columns {
                     let q = code(&codes, shape.row_bytes(), bits.count(), row, column);
                     let scale = scales[row * shape.num_groups() + group_size.map_or(0, |size| column / size)].to_f32();
-                    let expected = match bits {
-                        Bits::Two => scale * (f32::from(q) - 1.5),
-                        Bits::Four => scale * (f32::from(q) - 7.5),
-                        Bits::Eight => scale * f32::from(q as i8),
+                    let expected = match kind {
+                        (Bits::Two, _) => scale * (f32::from(q) - 1.5),
+                        (Bits::Four, None) => scale * (f32::from(q) - 7.5),
+                        (Bits::Four, Some(_)) => scale * (f32::from(q) - 8.0),
+                        (Bits::Eight, _) => scale * f32::from(q as i8),
                     };
-                    assert_eq!(values[row * columns + column], expected, "{bits:?}, {row}, {column}");
+                    assert_eq!(values[row * columns + column], expected, "{kind:?}, {row}, {column}");
                 }
             }
         }
@@ -99,6 +101,37 @@ fn scales_and_lengths_that_the_format_forbids_are_refused_by_place() {
 }
 
 #[test]
+fn scales_may_be_negative_with_a_zero_point_only() {
+    let scales = [f16::NEG_ONE, f16::NEG_ZERO];
+    let new = |zero_point| {
+        PackedMatrix::new(
+            shape_of((Bits::Four, zero_point), 2, 1, None),
+            &[&[3; 1][..], &[0; 63], &[3; 1], &[0; 63]].concat(),
+            &scales,
+        )
+        .map(|matrix| matrix.dequantize())
+    };
+    assert_eq!(new(Some(8)), Ok(vec![5.0, 0.0]));
+    assert_eq!(new(None), Err(Error::Scale { row: 0, group: 0, found: -1.0 }));
+}
+
+#[test]
+fn a_zero_point_other_than_8_with_4_bits_is_refused() {
+    let shape = |bits| PackedShape::new(bits, 2, 70, Some(32)).unwrap();
+    for (bits, found) in [(Bits::Two, 1), (Bits::Two, 8), (Bits::Four, 0), (Bits::Four, 7), (Bits::Eight, 8)] {
+        let error = shape(bits).with_zero_point(Some(found)).unwrap_err();
+        assert_eq!(error, Error::ZeroPoint { bits: bits.count(), found });
+        assert_eq!(error.kind(), ErrorKind::Shape);
+    }
+    for bits in ALL_BITS {
+        assert_eq!(shape(bits).with_zero_point(None), Ok(shape(bits)));
+    }
+    let with_zero = shape(Bits::Four).with_zero_point(Some(8)).unwrap();
+    assert_eq!((shape(Bits::Four).zero_point(), with_zero.zero_point()), (None, Some(8)));
+    assert_eq!(with_zero.with_zero_point(None), Ok(shape(Bits::Four)));
+}
+
+#[test]
 fn shapes_that_do_not_fit_the_memory_or_the_format_are_refused() {
     assert_eq!(Bits::new(3), Err(Error::Bits { found: 3 }));
     let new = |rows, columns, group_size| PackedShape::new(Bits::Two, rows, columns, group_size);
@@ -112,16 +145,21 @@ fn shapes_that_do_not_fit_the_memory_or_the_format_are_refused() {
 proptest! {
     #[test]
     fn values_of_the_levels_survive_packing(
-        bits in prop::sample::select(&ALL_BITS),
+        kind in prop::sample::select(&ALL_KINDS),
         group_size in prop::sample::select(&[None, Some(32), Some(64), Some(128)]),
         rows in 1_usize..4,
         columns in 1_usize..300,
         seed in any::<u64>(),
     ) {
-        let shape = PackedShape::new(bits, rows, columns, group_size).unwrap();
+        let shape = shape_of(kind, rows, columns, group_size);
+        let bits = shape.bits();
         let mut random = Random::new(seed);
-        // Weights that are exactly a power of two times a level, the largest level among them, so that the scale is known.
-        let top: u8 = if bits == Bits::Eight { 127 } else { (1 << bits.count()) - 1 };
+        // Weights that are exactly a power of two times a level, the level of the largest magnitude among them, so that the scale is known.
+        let top: u8 = match kind {
+            (Bits::Eight, _) => 127,
+            (_, Some(_)) => 0,
+            _ => (1 << bits.count()) - 1,
+        };
         let mut weights = Vec::new();
         for _ in 0..rows {
             for column in 0..columns {
@@ -131,7 +169,7 @@ proptest! {
                     _ => (random.bits() % (1 << bits.count())) as u8,
                 };
                 let first_of_group = column % group_size.unwrap_or(columns) == 0;
-                weights.push(scale * bits.level(if first_of_group { top } else { code }));
+                weights.push(scale * bits.level(if first_of_group { top } else { code }, shape.zero()));
             }
         }
         let (codes, scales) = pack_matrix(shape, &weights).unwrap();
@@ -149,12 +187,12 @@ proptest! {
 
     #[test]
     fn any_finite_weights_pack_into_a_valid_matrix_with_an_error_below_the_largest_weight(
-        bits in prop::sample::select(&ALL_BITS),
+        kind in prop::sample::select(&ALL_KINDS),
         columns in 1_usize..200,
         magnitude in prop::sample::select(&[1e-30_f32, 1e-6, 1.0, 6e4]),
         seed in any::<u64>(),
     ) {
-        let shape = PackedShape::new(bits, 1, columns, None).unwrap();
+        let shape = shape_of(kind, 1, columns, None);
         let weights: Vec<f32> = Random::new(seed).vec(columns).iter().map(|weight| weight * magnitude).collect();
         let (codes, scales) = pack_matrix(shape, &weights).unwrap();
         let found = PackedMatrix::new(shape, &codes, &scales).unwrap().dequantize();
