@@ -3,12 +3,14 @@
 //! ```text
 //! x = x + layer_scale1 * out_proj(attention(q_proj(n), k_proj(n), v_proj(n)))    n = layer_norm1(x)
 //! x = x + layer_scale2 * fc2(act(fc1(n)))                                        n = layer_norm2(x)
+//!
+//! with a gated MLP:      fc2(act(gate) * up)                                     [gate | up] = fc1(n)
 //! ```
 //!
 //! The pre-norm layer of ViT (arXiv 2010.11929) with the names of Hugging Face's CLIP and SigLIP; `layer_scale` is that of CaiT (arXiv
-//! 2103.17239), used by DINOv2.
+//! 2103.17239), used by DINOv2; the gated MLP is that of GLU variants (arXiv 2002.05202), used by DINOv2 giant (SwiGLU).
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 use ocelli_kernels::{Isa, attention_f32, for_each, piece_len};
 
 use crate::{Activation, Error, LayerNorm, Linear, Weights};
@@ -21,7 +23,7 @@ const PIECE_TOKENS: usize = 160;
 pub struct EncoderLayerConfig {
     /// Columns of the tokens.
     pub hidden_size: usize,
-    /// Columns inside the MLP.
+    /// Columns inside the MLP, those that fc2 reads.
     pub intermediate_size: usize,
     /// Heads, which divide `hidden_size`.
     pub num_attention_heads: usize,
@@ -33,14 +35,21 @@ pub struct EncoderLayerConfig {
     pub qkv_bias: bool,
     /// Whether `layer_scale1` and `layer_scale2` multiply what is added.
     pub layer_scale: bool,
+    /// Whether the MLP is gated: fc1 has `2 * intermediate_size` rows, first those of the gate.
+    pub gated_mlp: bool,
 }
 
 impl EncoderLayerConfig {
+    /// Rows of fc1.
+    fn fc1_size(&self) -> usize {
+        self.intermediate_size * if self.gated_mlp { 2 } else { 1 }
+    }
+
     /// The number of learned numbers of a layer, without building it.
     pub fn num_parameters(&self) -> usize {
         let EncoderLayerConfig { hidden_size, intermediate_size, .. } = *self;
         let attention = 4 * hidden_size * hidden_size + hidden_size * if self.qkv_bias { 4 } else { 1 };
-        let mlp = 2 * hidden_size * intermediate_size + intermediate_size + hidden_size;
+        let mlp = self.fc1_size() * (hidden_size + 1) + (intermediate_size + 1) * hidden_size;
         let norms_and_scales = hidden_size * if self.layer_scale { 6 } else { 4 };
         attention + mlp + norms_and_scales
     }
@@ -48,8 +57,8 @@ impl EncoderLayerConfig {
     /// Multiplications and additions of the matrix products of a layer over sequences of these lengths: two for each weight and token, and
     /// for each query, key and feature of scores and of their sums over values.
     pub fn num_operations(&self, sequence_lengths: &[usize]) -> u64 {
-        let (hidden_size, inner) = (self.hidden_size as u64, self.intermediate_size as u64);
-        let weights = 4 * hidden_size * hidden_size + 2 * hidden_size * inner;
+        let (hidden_size, inner) = (self.hidden_size as u64, (self.fc1_size() + self.intermediate_size) as u64);
+        let weights = 4 * hidden_size * hidden_size + hidden_size * inner;
         let of_sequence = |&len: &usize| len as u64 * (2 * weights + 4 * len as u64 * hidden_size);
         sequence_lengths.iter().map(of_sequence).sum()
     }
@@ -69,6 +78,7 @@ pub struct EncoderLayer {
     fc2: Linear,
     layer_scale2: Option<Vec<f32>>,
     hidden_act: Activation,
+    gated_mlp: bool,
     num_attention_heads: usize,
 }
 
@@ -97,10 +107,11 @@ impl EncoderLayer {
             out_proj: projection("out_proj", true)?,
             layer_scale1: layer_scale("layer_scale1")?,
             layer_norm2: norm("layer_norm2")?,
-            fc1: weights.linear("mlp.fc1", hidden_size, intermediate_size, true)?,
+            fc1: weights.linear("mlp.fc1", hidden_size, config.fc1_size(), true)?,
             fc2: weights.linear("mlp.fc2", intermediate_size, hidden_size, true)?,
             layer_scale2: layer_scale("layer_scale2")?,
             hidden_act: config.hidden_act,
+            gated_mlp: config.gated_mlp,
             num_attention_heads,
         })
     }
@@ -149,8 +160,16 @@ impl EncoderLayer {
     fn finish(&self, tokens: &mut [f32], attended: ArrayView2<'_, f32>) {
         add(tokens, self.out_proj.forward(attended), self.layer_scale1.as_deref());
         let normed = self.layer_norm2.forward(rows(tokens, attended.ncols()));
-        let mut inner = self.fc1.forward(normed.view()); // [tokens, intermediate_size]
-        self.hidden_act.forward_in_place(&mut inner);
+        let mut inner = self.fc1.forward(normed.view()); // [tokens, intermediate_size], gated: twice as wide
+        if self.gated_mlp {
+            let (gate, up) = inner.view().split_at(Axis(1), self.fc2.in_features());
+            let mut gate = gate.as_standard_layout().into_owned();
+            self.hidden_act.forward_in_place(&mut gate);
+            gate *= &up;
+            inner = gate;
+        } else {
+            self.hidden_act.forward_in_place(&mut inner);
+        }
         add(tokens, self.fc2.forward(inner.view()), self.layer_scale2.as_deref());
     }
 

@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Value,
     /// The configuration contradicts itself, or is of a version that is not known.
     Config,
-    /// A row of an embedding is asked for that it does not have.
+    /// A row of an embedding or of a tensor is asked for that it does not have.
     Index,
 }
 
@@ -150,7 +150,24 @@ pub enum Error {
         /// The number of rows.
         num_embeddings: usize,
     },
-    /// A tensor to be written has another number of elements than its shape says, or its name is taken.
+    /// Rows that a tensor does not have.
+    #[error(
+        "{count} rows from row {first} on cannot be read of tensor `{tensor}` in {file}, which has shape {shape:?}: the first of two or \
+         more dimensions is that of the rows"
+    )]
+    Rows {
+        /// The tensor.
+        tensor: String,
+        /// The file that has it.
+        file: String,
+        /// The first row asked for.
+        first: usize,
+        /// The number of rows asked for.
+        count: usize,
+        /// The shape in the file.
+        shape: Vec<usize>,
+    },
+    /// A tensor to be written has another size than its shape says, its name is taken or not planned, or a part of it was not written.
     #[error("tensor `{tensor}` cannot be written: {detail}")]
     Write {
         /// The tensor.
@@ -172,7 +189,7 @@ impl Error {
             Error::Packed { source, .. } if source.kind() == ocelli_kernels::ErrorKind::Shape => ErrorKind::Shape,
             Error::Packed { .. } => ErrorKind::Value,
             Error::NoQuantization { .. } | Error::Config { .. } => ErrorKind::Config,
-            Error::Row { .. } => ErrorKind::Index,
+            Error::Row { .. } | Error::Rows { .. } => ErrorKind::Index,
         }
     }
 }

@@ -20,6 +20,7 @@ mod testing;
 mod values;
 mod weight_file;
 mod weights;
+mod weights_file_writer;
 mod writer;
 
 pub use activation::Activation;
@@ -31,9 +32,12 @@ pub use linear::Linear;
 pub use quantization::{FORMAT_VERSION, QuantizationConfig, QuantizedPart};
 pub use rms_norm::RmsNorm;
 pub use weights::Weights;
+pub use weights_file_writer::{PlannedTensor, TensorType, WeightsFileWriter};
 pub use writer::WeightsWriter;
 
-pub use ocelli_kernels::{Bits, Isa, MachineLimits, PackedShape, on_pool};
+pub use ocelli_kernels::{
+    Bits, Error as PackError, Isa, MachineLimits, PackedMatrix, PackedShape, on_pool, pack_matrix,
+};
 
 /// Calls `body` with the rows of `x` one after the other in memory.
 fn with_rows(x: &mut ndarray::Array2<f32>, body: impl FnOnce(&mut [f32])) {

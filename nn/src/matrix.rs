@@ -45,7 +45,9 @@ impl Matrix {
         };
         let packed = |source| Error::Packed { tensor: tensor.clone(), file: file(), source };
         let bits = Bits::new(part.bits).map_err(packed)?;
-        let shape = PackedShape::new(bits, rows, columns, part.group_size).map_err(packed)?;
+        let shape = PackedShape::new(bits, rows, columns, part.group_size)
+            .and_then(|shape| shape.with_zero_point(part.zero_point))
+            .map_err(packed)?;
         let codes = weights.bytes("weight_codes", &[rows, shape.row_bytes()], "U8", |dtype| dtype == Dtype::U8)?.0;
         let scales = weights.bytes("weight_scales", &[rows, shape.num_groups()], "F16", |dtype| dtype == Dtype::F16)?.0;
         let scales = Values::new(scales);

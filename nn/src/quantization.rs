@@ -28,6 +28,9 @@ pub struct QuantizedPart {
     /// Weights that share a scale: 32, 64 or 128; `null` for one scale a row.
     #[serde(default)]
     pub group_size: Option<usize>,
+    /// The code of the value 0: 8, for weights of 4 bits, with scales that may be negative; absent for balanced levels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zero_point: Option<u8>,
     /// Bits of the activations that meet these weights: 8, for integer products (the default), or 32, for f32 products with the unpacked weights.
     #[serde(default = "eight")]
     pub activation_bits: u32,
@@ -63,6 +66,13 @@ impl QuantizationConfig {
                 let expected = "32, 64, 128 or null".into();
                 return wrong(format!("parts[{index}].group_size"), expected, group_size.to_string());
             }
+            if let Some(zero_point) = part.zero_point
+                && (part.bits, zero_point) != (4, 8)
+            {
+                let expected = "8 with 4 bits, or null (balanced levels)".into();
+                let found = format!("{zero_point} with {} bits", part.bits);
+                return wrong(format!("parts[{index}].zero_point"), expected, found);
+            }
             if ![8, 32].contains(&part.activation_bits) {
                 let (field, found) = (format!("parts[{index}].activation_bits"), part.activation_bits.to_string());
                 return wrong(field, "8 or 32".into(), found);
@@ -90,6 +100,7 @@ mod tests {
             prefix: prefix.to_owned(),
             bits,
             group_size,
+            zero_point: None,
             activation_bits: 8,
         };
         QuantizationConfig { quant_method: "ocelli".into(), format_version: 1, parts: parts.iter().map(part).collect() }
@@ -113,12 +124,21 @@ mod tests {
         other.quant_method = "gptq".into();
         let mut sixteen = config(&[("a", 8, None)]);
         sixteen.parts[0].activation_bits = 16;
+        let zero_point = |bits, zero_point| {
+            let mut config = config(&[("a", bits, None)]);
+            config.parts[0].zero_point = Some(zero_point);
+            config
+        };
+        assert!(zero_point(4, 8).validate().is_ok());
         let cases = [
             (future, "quantization_config.format_version is 2"),
             (other, "quantization_config.quant_method is `gptq`"),
             (config(&[("a", 8, None), ("b", 3, None)]), "quantization_config.parts[1].bits is 3"),
             (config(&[("a", 8, Some(48))]), "quantization_config.parts[0].group_size is 48"),
             (sixteen, "quantization_config.parts[0].activation_bits is 16"),
+            (zero_point(4, 7), "quantization_config.parts[0].zero_point is 7 with 4 bits, expected 8 with 4 bits"),
+            (zero_point(2, 8), "quantization_config.parts[0].zero_point is 8 with 2 bits"),
+            (zero_point(8, 8), "quantization_config.parts[0].zero_point is 8 with 8 bits"),
         ];
         for (config, expected) in cases {
             let message = config.validate().unwrap_err().to_string();
@@ -131,6 +151,15 @@ mod tests {
         let json = r#"{"quant_method": "ocelli", "format_version": 1, "unknown": 1,
             "parts": [{"prefix": "vision", "bits": 8, "group_size": null}, {"prefix": "layers", "bits": 2, "group_size": 32}]}"#;
         let read: QuantizationConfig = serde_json::from_str(json).unwrap();
-        assert_eq!(read, config(&[("vision", 8, None), ("layers", 2, Some(32))]));
+        let mut expected = config(&[("vision", 8, None), ("layers", 2, Some(32))]);
+        assert_eq!(read, expected);
+        assert!(!serde_json::to_string(&expected).unwrap().contains("zero_point"), "balanced levels have no such key");
+
+        let json = json.replace(r#""bits": 2"#, r#""bits": 4, "zero_point": 8"#);
+        let read: QuantizationConfig = serde_json::from_str(&json).unwrap();
+        (expected.parts[1].bits, expected.parts[1].zero_point) = (4, Some(8));
+        assert_eq!(read, expected);
+        let written = serde_json::to_string(&expected).unwrap();
+        assert_eq!(serde_json::from_str::<QuantizationConfig>(&written).unwrap(), expected);
     }
 }

@@ -17,6 +17,7 @@ pub(crate) fn quantization(parts: &[(&str, u32, Option<usize>)]) -> Quantization
         prefix: prefix.to_owned(),
         bits,
         group_size,
+        zero_point: None,
         activation_bits: 8,
     };
     QuantizationConfig { quant_method: "ocelli".into(), format_version: 1, parts: parts.iter().map(part).collect() }

@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::{Deref, Range};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use safetensors::{Dtype, SafeTensors};
 
@@ -31,7 +32,8 @@ pub(crate) struct TensorEntry {
 
 enum Storage {
     Static(&'static [u8]),
-    Mapped(memmap2::Mmap),
+    Owned(Vec<u8>),
+    Mapped(memmap2::Mmap, Mutex<File>),
 }
 
 impl fmt::Debug for WeightFile {
@@ -46,7 +48,8 @@ impl Deref for Storage {
     fn deref(&self) -> &[u8] {
         match self {
             Storage::Static(bytes) => bytes,
-            Storage::Mapped(map) => map,
+            Storage::Owned(bytes) => bytes,
+            Storage::Mapped(map, _) => map,
         }
     }
 }
@@ -66,7 +69,7 @@ impl WeightFile {
         // SAFETY: the map is only read. The file must not be truncated or written by others while it is mapped; that is a condition on
         // the user, stated in docs/limits.md, which no program that maps files can check.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io("map"))?;
-        WeightFile::new(path.display().to_string(), Storage::Mapped(map))
+        WeightFile::new(path.display().to_string(), Storage::Mapped(map, Mutex::new(file)))
     }
 
     /// Reads bytes that are part of the program.
@@ -75,6 +78,14 @@ impl WeightFile {
     /// [`Error::Header`].
     pub fn from_static(label: &str, bytes: &'static [u8]) -> Result<WeightFile, Error> {
         WeightFile::new(label.to_owned(), Storage::Static(bytes))
+    }
+
+    /// Reads bytes that were made in memory.
+    ///
+    /// # Errors
+    /// [`Error::Header`].
+    pub fn from_vec(label: String, bytes: Vec<u8>) -> Result<WeightFile, Error> {
+        WeightFile::new(label, Storage::Owned(bytes))
     }
 
     fn new(label: String, bytes: Storage) -> Result<WeightFile, Error> {
@@ -89,6 +100,19 @@ impl WeightFile {
             (name, TensorEntry { dtype: info.dtype, shape: info.shape.clone(), range })
         });
         Ok(WeightFile { label, tensors: entries.collect(), bytes })
+    }
+
+    /// A copy of bytes of a tensor, `range` counted from its start. Of a mapped file they are read, so that the pages of the map do not become
+    /// resident: whoever reads all of a large file once should not fill the memory with it.
+    pub fn copy(&self, entry: &TensorEntry, range: Range<usize>) -> std::io::Result<Vec<u8>> {
+        let range = entry.range.start + range.start..entry.range.start + range.end;
+        let Storage::Mapped(_, file) = &self.bytes else { return Ok(self.bytes[range].to_vec()) };
+        let mut bytes = vec![0; range.len()];
+        // A thread that panicked while it read left nothing but another position behind.
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(range.start as u64))?;
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 }
 

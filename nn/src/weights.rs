@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use serde::Deserialize;
 
 use crate::weight_file::{Bytes, TensorEntry, WeightFile};
-use crate::{Embedding, Error, Linear, QuantizationConfig};
+use crate::{Embedding, Error, Linear, QuantizationConfig, WeightsWriter};
 
 /// The largest index of shards that is read; that of a model of 10^5 tensors has 10 MB.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
@@ -26,15 +26,19 @@ pub struct Weights {
 struct Shared {
     /// How messages call the whole.
     label: String,
-    files: Vec<Arc<WeightFile>>,
-    /// The file of each tensor.
-    index: HashMap<String, usize>,
+    tensors: HashMap<String, Tensor>,
+}
+
+/// A tensor and the file that has it.
+#[derive(Clone)]
+struct Tensor {
+    file: Arc<WeightFile>,
+    entry: TensorEntry,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let num_tensors = self.index.len();
-        f.debug_struct("Shared").field("files", &self.files).field("num_tensors", &num_tensors).finish()
+        f.debug_struct("Shared").field("label", &self.label).field("num_tensors", &self.tensors.len()).finish()
     }
 }
 
@@ -75,12 +79,11 @@ impl Weights {
     }
 
     fn from_file(file: WeightFile) -> Weights {
-        let index = file.tensors.keys().map(|name| (name.clone(), 0)).collect();
-        Weights::new(Shared { label: file.label.clone(), files: vec![Arc::new(file)], index })
+        Weights::new(file.label.clone(), tensors_of(&Arc::new(file)).collect())
     }
 
-    fn new(shared: Shared) -> Weights {
-        Weights { shared: Arc::new(shared), quantization: None, prefix: String::new() }
+    fn new(label: String, tensors: HashMap<String, Tensor>) -> Weights {
+        Weights { shared: Arc::new(Shared { label, tensors }), quantization: None, prefix: String::new() }
     }
 
     fn open_shards(directory: &Path, index_path: &Path) -> Result<Weights, Error> {
@@ -98,26 +101,59 @@ impl Weights {
         let ShardIndex { weight_map } = serde_json::from_slice(&json)
             .map_err(|error| Error::Index { file: label.clone(), detail: error.to_string() })?;
         let names: BTreeSet<&String> = weight_map.values().collect();
-        let mut files = Vec::with_capacity(names.len());
-        let mut numbers = HashMap::new();
+        let mut files = HashMap::with_capacity(names.len());
         for name in names {
             let path = directory.join(name);
             let is_plain = matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
             if !is_plain || std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
                 return Err(Error::ShardName { file: label, shard: name.clone() });
             }
-            numbers.insert(name.clone(), files.len());
-            files.push(Arc::new(WeightFile::open(&path)?));
+            files.insert(name.clone(), Arc::new(WeightFile::open(&path)?));
         }
-        let mut index = HashMap::with_capacity(weight_map.len());
+        let mut tensors = HashMap::with_capacity(weight_map.len());
         for (tensor, name) in weight_map {
-            let number = numbers[&name];
-            if !files[number].tensors.contains_key(&tensor) {
-                return Err(Error::MissingTensor { tensor, file: files[number].label.clone() });
-            }
-            index.insert(tensor, number);
+            let file = Arc::clone(&files[&name]);
+            let Some(entry) = file.tensors.get(&tensor).cloned() else {
+                return Err(Error::MissingTensor { tensor, file: file.label.clone() });
+            };
+            tensors.insert(tensor, Tensor { file, entry });
         }
-        Ok(Weights::new(Shared { label, files, index }))
+        Ok(Weights::new(label, tensors))
+    }
+
+    /// The same tensors under other names: pairs of the new name and the name that the tensor has in these weights. The result has these
+    /// tensors alone and no prefix; a tensor may get several names. Nothing is copied. Messages use the new names.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] for a name that these weights lack, [`Error::Config`] for a new name that comes twice.
+    pub fn renamed(&self, names: impl IntoIterator<Item = (String, String)>) -> Result<Weights, Error> {
+        let mut tensors = HashMap::new();
+        for (new, name) in names {
+            let tensor = self.find(&name)?.clone();
+            if tensors.insert(new.clone(), tensor).is_some() {
+                let (field, found) = (format!("the new name `{new}` of a tensor"), "there twice".to_owned());
+                return Err(Error::Config { field, found, expected: "each name once".to_owned() });
+            }
+        }
+        let renamed = Weights::new(self.shared.label.clone(), tensors);
+        Ok(Weights { quantization: self.quantization.clone(), ..renamed })
+    }
+
+    /// These weights and the tensors of `tensors`, which are kept in memory; under the prefix, if there is one. A tensor that is there
+    /// already is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Header`] if they are too many for a safetensors file.
+    pub fn with_tensors(self, tensors: WeightsWriter) -> Result<Weights, Error> {
+        let label = format!("the tensors added to {}", self.shared.label);
+        let bytes = match tensors.to_bytes() {
+            Ok(bytes) => bytes,
+            Err(source) => return Err(Error::Header { file: label, source }),
+        };
+        let file = Arc::new(WeightFile::from_vec(label, bytes)?);
+        let mut tensors = self.shared.tensors.clone();
+        tensors.extend(tensors_of(&file).map(|(name, tensor)| (self.full_name(&name), tensor)));
+        Ok(Weights { shared: Arc::new(Shared { label: self.shared.label.clone(), tensors }), ..self })
     }
 
     /// These weights with the `quantization_config` of their model.
@@ -151,30 +187,30 @@ impl Weights {
 
     /// Whether there is a tensor of that name.
     pub fn contains(&self, name: &str) -> bool {
-        self.shared.index.contains_key(&self.full_name(name))
+        self.shared.tensors.contains_key(&self.full_name(name))
     }
 
     /// The names of the tensors under the prefix, without it, in alphabetical order.
     pub fn names(&self) -> Vec<&str> {
         let start = if self.prefix.is_empty() { String::new() } else { format!("{}.", self.prefix) };
-        let mut names: Vec<_> = self.shared.index.keys().filter_map(|name| name.strip_prefix(&start)).collect();
+        let mut names: Vec<_> = self.shared.tensors.keys().filter_map(|name| name.strip_prefix(&start)).collect();
         names.sort_unstable();
         names
     }
 
     /// The shape of a tensor, if it is there.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.find(name).map(|(_, entry)| &entry.shape[..])
+        self.find(name).ok().map(|tensor| &tensor.entry.shape[..])
     }
 
     /// The data type of a tensor, such as `F16`, if it is there.
     pub fn dtype(&self, name: &str) -> Option<String> {
-        self.find(name).map(|(_, entry)| entry.dtype.to_string())
+        self.find(name).ok().map(|tensor| tensor.entry.dtype.to_string())
     }
 
     /// The bytes of a tensor in the file, if it is there.
     pub fn num_bytes(&self, name: &str) -> Option<usize> {
-        self.find(name).map(|(file, entry)| Bytes::new(file, entry).len())
+        self.find(name).ok().map(|tensor| Bytes::new(&tensor.file, &tensor.entry).len())
     }
 
     /// The values of a float tensor (f32, bf16 or f16) of that shape, row-major, as f32.
@@ -182,12 +218,35 @@ impl Weights {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::Dtype`].
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        let (bytes, dtype) = self.bytes(name, shape, "F32, BF16 or F16", |dtype| float_width(dtype).is_some())?;
-        Ok(match dtype {
-            Dtype::F16 => to_f32(&bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            Dtype::BF16 => to_f32(&bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-            _ => to_f32(&bytes, f32::from_le_bytes),
-        })
+        let (bytes, dtype) = self.bytes(name, shape, FLOATS, |dtype| float_width(dtype).is_some())?;
+        Ok(floats(&bytes, dtype))
+    }
+
+    /// `count` rows of a float tensor of two or more dimensions, from row `first` on, as f32: `[count, ..]`, where rows go along the first
+    /// dimension. No other part of the tensor is read, and nothing stays in memory, so that a matrix larger than the memory can be read in
+    /// pieces.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::Dtype`]; [`Error::Rows`] if there are no such rows; [`Error::Io`] if they cannot be read.
+    pub fn rows(&self, name: &str, first: usize, count: usize) -> Result<Vec<f32>, Error> {
+        let Tensor { file, entry } = self.find(name)?;
+        let (tensor, label) = (self.full_name(name), &file.label);
+        let Some(width) = float_width(entry.dtype) else {
+            return Err(Error::Dtype { tensor, file: label.clone(), expected: FLOATS, found: entry.dtype.to_string() });
+        };
+        match (&entry.shape[..], first.checked_add(count)) {
+            ([num_rows, columns @ ..], Some(end)) if !columns.is_empty() && end <= *num_rows => {
+                // The product with the number of rows fits: it was checked when the file was opened. A dimension of 0 leaves no values.
+                let row_bytes = columns.iter().fold(width, |product, &size| product.saturating_mul(size));
+                let is_empty = Bytes::new(file, entry).is_empty();
+                let range = if is_empty { 0..0 } else { first * row_bytes..end * row_bytes };
+                let path = || Path::new(label).to_owned();
+                let bytes =
+                    file.copy(entry, range).map_err(|source| Error::Io { action: "read", path: path(), source })?;
+                Ok(floats(&bytes, entry.dtype))
+            }
+            _ => Err(Error::Rows { tensor, file: label.clone(), first, count, shape: entry.shape.clone() }),
+        }
     }
 
     /// The linear layer `name.weight` (`[out_features, in_features]`, packed or float, as the file has it), with `name.bias` if
@@ -207,15 +266,15 @@ impl Weights {
         Embedding::load(&self.pp(name), num_embeddings, dim)
     }
 
-    fn find(&self, name: &str) -> Option<(&Arc<WeightFile>, &TensorEntry)> {
-        let name = self.full_name(name);
-        let file = &self.shared.files[*self.shared.index.get(&name)?];
-        Some((file, file.tensors.get(&name)?))
+    fn find(&self, name: &str) -> Result<&Tensor, Error> {
+        let tensor = self.full_name(name);
+        let found = self.shared.tensors.get(&tensor);
+        found.ok_or_else(|| Error::MissingTensor { tensor, file: self.shared.label.clone() })
     }
 
     /// The file of a tensor as messages call it; that of all weights if the tensor is not there.
     pub(crate) fn file_of(&self, name: &str) -> String {
-        self.find(name).map_or(&self.shared.label, |(file, _)| &file.label).clone()
+        self.find(name).map_or(&self.shared.label, |tensor| &tensor.file.label).clone()
     }
 
     /// The bytes of a tensor of that shape and one of the types that `accept` takes (`expected` in words).
@@ -227,9 +286,7 @@ impl Weights {
         accept: impl Fn(Dtype) -> bool,
     ) -> Result<(Bytes, Dtype), Error> {
         let tensor = self.full_name(name);
-        let Some((file, entry)) = self.find(name) else {
-            return Err(Error::MissingTensor { tensor, file: self.shared.label.clone() });
-        };
+        let Tensor { file, entry } = self.find(name)?;
         let label = || file.label.clone();
         if entry.shape != shape {
             let (expected, found) = (shape.to_vec(), entry.shape.clone());
@@ -247,12 +304,29 @@ impl Weights {
     }
 }
 
+/// The tensors of a file by name.
+fn tensors_of(file: &Arc<WeightFile>) -> impl Iterator<Item = (String, Tensor)> {
+    file.tensors.iter().map(|(name, entry)| (name.clone(), Tensor { file: Arc::clone(file), entry: entry.clone() }))
+}
+
+/// The types of [`float_width`] as messages call them.
+const FLOATS: &str = "F32, BF16 or F16";
+
 /// Bytes of a float type that can be read.
 fn float_width(dtype: Dtype) -> Option<usize> {
     match dtype {
         Dtype::F32 => Some(4),
         Dtype::F16 | Dtype::BF16 => Some(2),
         _ => None,
+    }
+}
+
+/// The values of bytes of a type of [`float_width`].
+fn floats(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
+    match dtype {
+        Dtype::F16 => to_f32(bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
+        Dtype::BF16 => to_f32(bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        _ => to_f32(bytes, f32::from_le_bytes),
     }
 }
 

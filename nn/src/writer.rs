@@ -79,7 +79,7 @@ impl WeightsWriter {
     }
 
     /// Packs the matrix of the layer `name` and adds it as `name.weight_codes` and `name.weight_scales`. `quantization_config` has to say
-    /// the same `bits` and `group_size` for this name.
+    /// the same `bits`, `group_size` and `zero_point` for this name.
     ///
     /// # Errors
     /// [`Error::Write`] if the name is taken, or for values that cannot be packed.
@@ -116,6 +116,11 @@ impl WeightsWriter {
             });
         }
         Ok(self)
+    }
+
+    /// The bytes of the file.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, SafeTensorError> {
+        safetensors::serialize(&self.tensors, None)
     }
 
     /// Writes the file: to a temporary sibling first, which is then renamed, so that `path` never holds half a file and a file that is

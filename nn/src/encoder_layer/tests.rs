@@ -10,7 +10,7 @@ const HIDDEN: usize = 12;
 const INNER: usize = 20;
 const HEADS: usize = 3;
 
-fn config(qkv_bias: bool, layer_scale: bool) -> EncoderLayerConfig {
+fn config(qkv_bias: bool, layer_scale: bool, gated_mlp: bool) -> EncoderLayerConfig {
     EncoderLayerConfig {
         hidden_size: HIDDEN,
         intermediate_size: INNER,
@@ -19,10 +19,12 @@ fn config(qkv_bias: bool, layer_scale: bool) -> EncoderLayerConfig {
         layer_norm_eps: 1e-6,
         qkv_bias,
         layer_scale,
+        gated_mlp,
     }
 }
 
-fn weights() -> Weights {
+fn weights(gated_mlp: bool) -> Weights {
+    let fc1 = if gated_mlp { 2 * INNER } else { INNER };
     let mut writer = WeightsWriter::new();
     let shapes: [(&str, &[usize]); 18] = [
         ("layer_norm1.weight", &[HIDDEN]),
@@ -38,8 +40,8 @@ fn weights() -> Weights {
         ("layer_scale1", &[HIDDEN]),
         ("layer_norm2.weight", &[HIDDEN]),
         ("layer_norm2.bias", &[HIDDEN]),
-        ("mlp.fc1.weight", &[INNER, HIDDEN]),
-        ("mlp.fc1.bias", &[INNER]),
+        ("mlp.fc1.weight", &[fc1, HIDDEN]),
+        ("mlp.fc1.bias", &[fc1]),
         ("mlp.fc2.weight", &[HIDDEN, INNER]),
         ("mlp.fc2.bias", &[HIDDEN]),
         ("layer_scale2", &[HIDDEN]),
@@ -107,16 +109,21 @@ impl Naive<'_> {
             }
         }
         self.add(x, &self.linear(&attended, "self_attn.out_proj", HIDDEN, true), "layer_scale1");
-        let mut inner = self.linear(&self.norm(x, "layer_norm2"), "mlp.fc1", INNER, true);
-        inner.iter_mut().flatten().for_each(|value| *value = value.max(0.0));
+        let normed = self.norm(x, "layer_norm2");
+        let mut inner = self.linear(&normed, "mlp.fc1", if self.config.gated_mlp { 2 * INNER } else { INNER }, true);
+        for row in &mut inner {
+            row[..INNER].iter_mut().for_each(|value| *value = value.max(0.0));
+            let up = row.split_off(INNER);
+            row.iter_mut().zip(up).for_each(|(gate, up)| *gate *= up);
+        }
         self.add(x, &self.linear(&inner, "mlp.fc2", HIDDEN, true), "layer_scale2");
     }
 }
 
 #[test]
 fn the_layer_is_that_of_its_formula_with_sequences_apart() {
-    for (qkv_bias, layer_scale) in [(true, false), (false, true)] {
-        let (config, weights) = (config(qkv_bias, layer_scale), weights());
+    for (qkv_bias, layer_scale, gated_mlp) in [(true, false, false), (false, true, false), (true, true, true)] {
+        let (config, weights) = (config(qkv_bias, layer_scale, gated_mlp), weights(gated_mlp));
         let layer = EncoderLayer::load(&weights, &config).unwrap();
         let lengths = [5, 1, 9];
         let mut tokens = Array2::from_shape_vec((15, HIDDEN), numbers(40, 15 * HIDDEN)).unwrap();
@@ -141,10 +148,21 @@ fn the_layer_is_that_of_its_formula_with_sequences_apart() {
 }
 
 #[test]
+fn parameters_are_those_of_the_file_and_operations_follow_the_rows_of_fc1() {
+    for gated_mlp in [false, true] {
+        let (config, weights) = (config(true, true, gated_mlp), weights(gated_mlp));
+        let sizes = weights.names().into_iter().map(|name| weights.shape(name).unwrap().iter().product::<usize>());
+        assert_eq!(config.num_parameters(), sizes.sum::<usize>());
+    }
+    let [plain, gated] = [false, true].map(|gated_mlp| config(true, false, gated_mlp).num_operations(&[7]));
+    assert_eq!(gated - plain, 2 * (7 * INNER * HIDDEN) as u64);
+}
+
+#[test]
 fn heads_that_do_not_divide_the_hidden_size_are_refused() {
     for num_attention_heads in [0, 5, 13] {
-        let config = EncoderLayerConfig { num_attention_heads, ..config(true, false) };
-        let error = EncoderLayer::load(&weights(), &config).unwrap_err();
+        let config = EncoderLayerConfig { num_attention_heads, ..config(true, false, false) };
+        let error = EncoderLayer::load(&weights(false), &config).unwrap_err();
         assert!(error.to_string().starts_with(&format!("num_attention_heads is {num_attention_heads}")), "{error}");
         assert_eq!(error.kind(), ErrorKind::Config);
     }

@@ -27,15 +27,20 @@ fn tokens(count: usize, columns: usize) -> Array2<f32> {
 
 #[test]
 fn packed_layers_are_their_dequantized_selves_up_to_8_bit_activations() {
-    for (bits, group_size) in [(2, Some(32)), (4, None), (8, Some(128))] {
+    for (bits, group_size, zero_point) in
+        [(2, Some(32), None), (4, None, None), (4, Some(32), Some(8)), (4, None, Some(8)), (8, Some(128), None)]
+    {
         let shape = PackedShape::new(Bits::new(bits).unwrap(), 5, 300, group_size).unwrap();
+        let shape = shape.with_zero_point(zero_point).unwrap();
+        let mut quantization = quantization(&[("l", bits, group_size)]);
+        quantization.parts[0].zero_point = zero_point;
         let mut writer = WeightsWriter::new();
         let bias = numbers(2, 5);
         writer.packed("l", shape, &numbers(1, 1500)).unwrap().f32("l.bias", &[5], &bias).unwrap();
         let mut results = Vec::new();
         // An odd address: the scales are copied, and nothing else changes.
         for offset in [0, 1] {
-            let weights = reopen(&writer, offset).with_quantization(quantization(&[("l", bits, group_size)])).unwrap();
+            let weights = reopen(&writer, offset).with_quantization(quantization.clone()).unwrap();
             let linear = weights.linear("l", 300, 5, true).unwrap();
             assert_eq!((linear.bits(), linear.in_features(), linear.out_features()), (bits, 300, 5));
             assert_eq!(linear.num_bytes(), shape.codes_len() + 2 * shape.scales_len() + 20);
@@ -58,18 +63,20 @@ fn packed_layers_are_their_dequantized_selves_up_to_8_bit_activations() {
 
 #[test]
 fn packed_layers_with_f32_activations_are_their_dequantized_selves_to_the_bit() {
-    for bits in [2, 4, 8] {
+    for (bits, zero_point) in [(2, None), (4, None), (4, Some(8)), (8, None)] {
         let shape = PackedShape::new(Bits::new(bits).unwrap(), 5, 300, None).unwrap();
+        let shape = shape.with_zero_point(zero_point).unwrap();
         let mut writer = WeightsWriter::new();
         writer.packed("l", shape, &numbers(1, 1500)).unwrap();
         let mut quantization = quantization(&[("l", bits, None)]);
         quantization.parts[0].activation_bits = 32;
+        quantization.parts[0].zero_point = zero_point;
         let weights = reopen(&writer, 0).with_quantization(quantization).unwrap();
         let dequantized = weights.embedding("l", 5, 300).unwrap().forward(&[0, 1, 2, 3, 4]).unwrap();
         let dequantized = Linear::from_f32(dequantized.into_raw_vec_and_offset().0, 5, 300, None);
         let x = tokens(7, 300);
         let found = weights.linear("l", 300, 5, false).unwrap().forward(x.view());
-        assert_eq!(found, dequantized.forward(x.view()), "{bits} bits");
+        assert_eq!(found, dequantized.forward(x.view()), "{bits} bits, zero point {zero_point:?}");
     }
 }
 

@@ -272,3 +272,78 @@ fn the_writer_refuses_names_that_are_taken_and_values_that_do_not_fit() {
     let error = writer.write("/nowhere/at/all.safetensors").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
 }
+
+#[test]
+fn tensors_are_found_under_the_names_that_they_are_given() {
+    let shape = PackedShape::new(Bits::Four, 2, 70, Some(32)).unwrap();
+    let mut writer = WeightsWriter::new();
+    writer.f32("m.a", &[2], &[1.0, 2.0]).unwrap().f32("m.b", &[1], &[3.0]).unwrap();
+    writer.packed("l", shape, &numbers(4, 140)).unwrap();
+    let weights = reopen(&writer, 0).with_quantization(quantization(&[("decoder", 4, Some(32))])).unwrap();
+    let names = |names: &[(&str, &str)]| -> Vec<(String, String)> {
+        names.iter().map(|&(new, name)| (new.to_owned(), name.to_owned())).collect()
+    };
+    let table = names(&[
+        ("x.c", "m.a"),
+        ("x.d", "m.a"),
+        ("decoder.l.weight_codes", "l.weight_codes"),
+        ("decoder.l.weight_scales", "l.weight_scales"),
+    ]);
+    let renamed = weights.renamed(table).unwrap();
+    assert_eq!(renamed.names(), ["decoder.l.weight_codes", "decoder.l.weight_scales", "x.c", "x.d"]);
+    assert_eq!(renamed.pp("x").tensor("d", &[2]).unwrap(), [1.0, 2.0]);
+    assert_eq!(renamed.linear("decoder.l", 70, 2, false).unwrap().bits(), 4);
+    assert!(!renamed.contains("m.a"));
+    // Names of a prefix are those under it; swapping two names is no conflict.
+    let swapped = weights.pp("m").renamed(names(&[("a", "b"), ("b", "a")])).unwrap();
+    assert_eq!([swapped.tensor("a", &[1]).unwrap(), swapped.tensor("b", &[2]).unwrap()].concat(), [3.0, 1.0, 2.0]);
+
+    let error = weights.renamed(names(&[("c", "m.c")])).unwrap_err();
+    assert!(error.to_string().starts_with("tensor `m.c` is not in memory"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::MissingTensor);
+    let error = weights.renamed(names(&[("c", "m.a"), ("c", "m.b")])).unwrap_err();
+    assert!(error.to_string().starts_with("the new name `c` of a tensor is there twice"), "{error}");
+}
+
+#[test]
+fn tensors_in_memory_stand_beside_those_of_the_file_and_before_them() {
+    let mut writer = WeightsWriter::new();
+    writer.f32("m.a", &[2], &[1.0, 2.0]).unwrap().f32("m.b", &[1], &[3.0]).unwrap();
+    let weights = reopen(&writer, 0).with_quantization(quantization(&[("m", 4, Some(32))])).unwrap();
+    let shape = PackedShape::new(Bits::Four, 2, 70, Some(32)).unwrap();
+    let mut added = WeightsWriter::new();
+    added.f32("b", &[3], &[4.0, 5.0, 6.0]).unwrap().packed("l", shape, &numbers(4, 140)).unwrap();
+    let both = weights.clone().pp("m").with_tensors(added).unwrap();
+    assert_eq!(both.names(), ["a", "b", "l.weight_codes", "l.weight_scales"]);
+    assert_eq!(both.tensor("a", &[2]).unwrap(), [1.0, 2.0]);
+    assert_eq!(both.tensor("b", &[3]).unwrap(), [4.0, 5.0, 6.0]);
+    assert_eq!(both.linear("l", 70, 2, false).unwrap().bits(), 4);
+    let error = both.tensor("b", &[4]).unwrap_err();
+    assert!(error.to_string().contains("`m.b` in the tensors added to memory has shape [3]"), "{error}");
+    assert_eq!(weights.tensor("m.b", &[1]).unwrap(), [3.0], "the weights themselves are as they were");
+    assert_eq!(weights.with_tensors(WeightsWriter::new()).unwrap().names(), ["m.a", "m.b"]);
+}
+
+#[test]
+fn some_rows_of_a_tensor_are_those_of_the_whole() {
+    let bytes: Vec<u8> =
+        [1.0, 2.0, 3.0, 4.0, 5.0, 6.0].into_iter().flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect();
+    let header = concat!(
+        r#"{"m":{"dtype":"BF16","shape":[3,1,2],"data_offsets":[0,12]},"v":{"dtype":"F32","shape":[2],"data_offsets":[12,20]},"#,
+        r#""ids":{"dtype":"I64","shape":[1,1],"data_offsets":[20,28]},"none":{"dtype":"F32","shape":[3,0],"data_offsets":[28,28]}}"#
+    );
+    let bytes = safetensors_bytes(header, &[&bytes[..], &[0; 16]].concat());
+    let weights = Weights::from_static("model", bytes.leak()).unwrap();
+    assert_eq!(weights.rows("m", 1, 2).unwrap(), [3.0, 4.0, 5.0, 6.0]);
+    assert_eq!(weights.rows("m", 0, 3).unwrap(), weights.tensor("m", &[3, 1, 2]).unwrap());
+    assert!(weights.rows("m", 3, 0).unwrap().is_empty());
+    assert!(weights.rows("none", 1, 2).unwrap().is_empty());
+    for (name, first, count) in [("m", 2, 2), ("m", usize::MAX, 2), ("m", 4, 0), ("v", 0, 1), ("none", 0, 4)] {
+        let error = weights.rows(name, first, count).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("{count} rows from row {first} on")), "{error}");
+        assert!(error.to_string().contains(&format!("`{name}` in model")), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Index);
+    }
+    assert_eq!(weights.rows("ids", 0, 1).unwrap_err().kind(), ErrorKind::Dtype);
+    assert_eq!(weights.rows("gone", 0, 1).unwrap_err().kind(), ErrorKind::MissingTensor);
+}
