@@ -116,6 +116,60 @@ pub struct VitConfig {
     /// Learned factors on each residual branch (DINOv2). Default: false.
     #[serde(default)]
     pub layer_scale: bool,
+    /// A gated MLP: `fc2(act(first half of fc1 x) * second half)`, with `2 * intermediate_size` rows in `fc1` (DINOv2 giant).
+    /// Default: false.
+    #[serde(default)]
+    pub gated_mlp: bool,
+    /// What the layer norm after the last layer acts on. Default: `tokens`.
+    #[serde(default)]
+    pub post_layernorm: PostLayernorm,
+    /// How the position embedding comes to the grid of a view. Default: `bicubic`.
+    #[serde(default)]
+    pub position_resampling: PositionResampling,
+    /// How the tokens become one vector for the view. Default: `class_token` where there is one, otherwise `mean`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    /// Features of the pooled vector after `projection`, a matrix without bias (CLIP's visual projection). Default: no projection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projection_dim: Option<usize>,
+}
+
+/// What the layer norm after the last layer acts on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PostLayernorm {
+    /// Every token, and so the pooled vector too (SigLIP, DINOv2, Idefics3).
+    #[default]
+    Tokens,
+    /// The pooled vector alone; the features are those of the last layer (CLIP).
+    Pooled,
+    /// Nothing: there is no such norm (LLaVA, which takes the tokens of an earlier layer of CLIP).
+    None,
+}
+
+/// How the position embedding comes to another grid than its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PositionResampling {
+    /// PyTorch's bicubic (CLIP, SigLIP, DINOv2).
+    #[default]
+    Bicubic,
+    /// PyTorch's bicubic with `antialias=True` (DINOv2 with registers).
+    BicubicAntialiased,
+    /// The embedding of the cell that a patch's corner falls into (Idefics3, SmolVLM).
+    Nearest,
+}
+
+/// How the tokens of a view become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The class token.
+    ClassToken,
+    /// The mean of the patches.
+    Mean,
+    /// A learned query that attends to the tokens, then an MLP: the head of SigLIP.
+    Attention,
 }
 
 fn three() -> usize {
@@ -157,6 +211,11 @@ impl VisionConfig {
             pre_layernorm: false,
             qkv_bias: true,
             layer_scale: false,
+            gated_mlp: false,
+            post_layernorm: PostLayernorm::Tokens,
+            position_resampling: PositionResampling::Bicubic,
+            pooling: None,
+            projection_dim: None,
         })
     }
 
@@ -173,6 +232,14 @@ impl VisionConfig {
         self.encoder().hidden_size
     }
 
+    /// Features of the vector of a whole view.
+    pub fn pooled_size(&self) -> usize {
+        match self {
+            Self::RwVitDet(_) => self.hidden_size(),
+            Self::Vit(config) => config.projection_dim.unwrap_or(self.hidden_size()),
+        }
+    }
+
     /// Rows and columns of the learned position embedding.
     pub fn position_embedding_size(&self) -> [usize; 2] {
         match self {
@@ -183,19 +250,22 @@ impl VisionConfig {
         }
     }
 
-    /// Rows and columns of patches of a view of `height` x `width` pixels.
+    /// Rows and columns of patches of a view of `height` x `width` pixels. A plain encoder leaves out what is less than a patch at the right and at the
+    /// bottom, as the convolutions of some published ones do (SigLIP's patches of 14 in 384 pixels).
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Shape`] when the patches do not divide the view, or are so many that one activation would
-    /// take more than 512 MB.
+    /// [`crate::ErrorKind::Shape`] when the patches of a register-window encoder do not divide the view, the view is smaller than a patch, or the patches are
+    /// so many that one activation would take more than 512 MB.
     pub fn patch_grid(&self, height: usize, width: usize) -> Result<(usize, usize)> {
         let encoder = self.encoder();
         let shape_error = |expected| Error::Shape { what: "view", found: vec![height, width], expected };
         let patch_size = encoder.patch_size;
-        if height == 0 || width == 0 || !height.is_multiple_of(patch_size) || !width.is_multiple_of(patch_size) {
+        let may_leave_out = matches!(self, Self::Vit(config) if config.encoder.patch_embed == PatchEmbedKind::Linear);
+        let is_whole = |side: usize| side.is_multiple_of(patch_size) || may_leave_out;
+        if height < patch_size || width < patch_size || !is_whole(height) || !is_whole(width) {
             return Err(shape_error(format!("sides that are multiples of patch_size {patch_size} in config.json")));
         }
-        if encoder.largest_activation(height, width).is_none_or(|numbers| numbers > MAX_ACTIVATION) {
+        if self.largest_activation(height, width).is_none_or(|numbers| numbers > MAX_ACTIVATION) {
             return Err(shape_error(format!(
                 "fewer pixels: with patch_size {patch_size} and these widths of config.json an activation would have \
                  more than {MAX_ACTIVATION} numbers"
@@ -217,17 +287,19 @@ impl VisionConfig {
         let encoder = self.encoder();
         let hidden_size = encoder.hidden_size;
         let positions: usize = self.position_embedding_size().iter().product();
-        let tokens = match self {
-            Self::RwVitDet(config) => config.num_register_tokens,
-            Self::Vit(config) => config.num_register_tokens + usize::from(config.class_token),
-        };
-        let norms = match self {
-            Self::Vit(VitConfig { pre_layernorm: true, .. }) => 2,
-            _ => 1,
+        let (tokens, norms, head) = match self {
+            Self::RwVitDet(config) => (config.num_register_tokens, 1, 0),
+            Self::Vit(config) => {
+                let has_post_layernorm = config.post_layernorm != PostLayernorm::None;
+                let norms = usize::from(config.pre_layernorm) + usize::from(has_post_layernorm);
+                let projection = config.projection_dim.unwrap_or(0) * hidden_size;
+                (config.num_prefix_tokens(), norms, config.num_pooler_parameters() + projection)
+            }
         };
         encoder.num_patch_embed_parameters()
             + (positions + tokens + 2 * norms) * hidden_size
             + encoder.num_hidden_layers * self.layer().num_parameters()
+            + head
     }
 
     /// Multiplications and additions of the matrix products that encode one view of `grid` patches; for ViTDet-L at 48 x 48 it is 1.51e12.
@@ -242,19 +314,41 @@ impl VisionConfig {
                 num_global as u64 * whole + (config.encoder.num_hidden_layers - num_global) as u64 * windowed
             }
             Self::Vit(config) => {
-                let length = num_patches + config.num_register_tokens + usize::from(config.class_token);
+                let length = num_patches + config.num_prefix_tokens();
+                let projection = 2 * (config.projection_dim.unwrap_or(0) * config.encoder.hidden_size) as u64;
                 config.encoder.num_hidden_layers as u64 * layer.num_operations(&[length])
+                    + config.num_pooler_operations(length)
+                    + projection
             }
         };
         layers + self.encoder().num_patch_embed_operations(num_patches)
     }
 
+    /// Numbers in the largest activation of a view of `height` x `width` pixels; `None` if they cannot be counted.
+    fn largest_activation(&self, height: usize, width: usize) -> Option<usize> {
+        let encoder = self.encoder();
+        let mlp_size = match self {
+            Self::Vit(VitConfig { gated_mlp: true, .. }) => 2 * encoder.intermediate_size,
+            _ => encoder.intermediate_size,
+        };
+        let pixels = height.checked_mul(width)?;
+        let patches = pixels / (encoder.patch_size * encoder.patch_size);
+        let mut largest = patches.checked_mul(mlp_size.max(encoder.hidden_size))?;
+        largest = largest.max(pixels.checked_mul(encoder.num_channels)?);
+        let mut stride = 1;
+        for (_, stage) in encoder.conv_stages() {
+            stride *= stage.kernel_size;
+            largest = largest.max((pixels / (stride * stride)).checked_mul(stage.channels)?);
+        }
+        Some(largest)
+    }
+
     /// The configuration of each layer.
     pub(crate) fn layer(&self) -> EncoderLayerConfig {
         let encoder = self.encoder();
-        let (qkv_bias, layer_scale) = match self {
-            Self::RwVitDet(_) => (true, false),
-            Self::Vit(config) => (config.qkv_bias, config.layer_scale),
+        let (qkv_bias, layer_scale, gated_mlp) = match self {
+            Self::RwVitDet(_) => (true, false, false),
+            Self::Vit(config) => (config.qkv_bias, config.layer_scale, config.gated_mlp),
         };
         EncoderLayerConfig {
             hidden_size: encoder.hidden_size,
@@ -264,6 +358,7 @@ impl VisionConfig {
             layer_norm_eps: encoder.layer_norm_eps,
             qkv_bias,
             layer_scale,
+            gated_mlp,
         }
     }
 
@@ -288,9 +383,49 @@ impl VisionConfig {
             }
             Self::Vit(config) => {
                 check_range("image_size", config.image_size, 1, 8192)?;
-                check_range("num_register_tokens", config.num_register_tokens, 0, 1024)
+                check_range("num_register_tokens", config.num_register_tokens, 0, 1024)?;
+                if let Some(projection_dim) = config.projection_dim {
+                    check_range("projection_dim", projection_dim, 1, 1 << 14)?;
+                }
+                if config.pooling == Some(Pooling::ClassToken) && !config.class_token {
+                    return Err(config_error("pooling", "class_token", "mean or attention, as `class_token` is false"));
+                }
+                Ok(())
             }
         }
+    }
+}
+
+impl VitConfig {
+    /// How the tokens become one vector, also where the file does not say so.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling.unwrap_or(if self.class_token { Pooling::ClassToken } else { Pooling::Mean })
+    }
+
+    /// Class token and registers, which are before the patches.
+    fn num_prefix_tokens(&self) -> usize {
+        self.num_register_tokens + usize::from(self.class_token)
+    }
+
+    /// Query, four projections, norm and MLP of the attention pooling.
+    fn num_pooler_parameters(&self) -> usize {
+        if self.pooling() != Pooling::Attention {
+            return 0;
+        }
+        let EncoderConfig { hidden_size, intermediate_size, .. } = self.encoder;
+        let mlp = 2 * hidden_size * intermediate_size + intermediate_size + hidden_size;
+        3 * hidden_size + 4 * hidden_size * (hidden_size + 1) + mlp
+    }
+
+    /// Keys and values of `length` tokens, and the rest for one query.
+    fn num_pooler_operations(&self, length: usize) -> u64 {
+        if self.pooling() != Pooling::Attention {
+            return 0;
+        }
+        let EncoderConfig { hidden_size, intermediate_size, .. } = self.encoder;
+        let of_token = 4 * hidden_size * hidden_size + 4 * hidden_size;
+        let of_query = 4 * hidden_size * hidden_size + 4 * hidden_size * intermediate_size;
+        (length * of_token + of_query) as u64
     }
 }
 
@@ -395,20 +530,6 @@ impl EncoderConfig {
                 total
             }
         }
-    }
-
-    /// Numbers in the largest activation of a view of `height` x `width` pixels; `None` if they cannot be counted.
-    fn largest_activation(&self, height: usize, width: usize) -> Option<usize> {
-        let pixels = height.checked_mul(width)?;
-        let patches = pixels / (self.patch_size * self.patch_size);
-        let mut largest = patches.checked_mul(self.intermediate_size.max(self.hidden_size))?;
-        largest = largest.max(pixels.checked_mul(self.num_channels)?);
-        let mut stride = 1;
-        for (_, stage) in self.conv_stages() {
-            stride *= stage.kernel_size;
-            largest = largest.max((pixels / (stride * stride)).checked_mul(stage.channels)?);
-        }
-        Some(largest)
     }
 }
 

@@ -6,6 +6,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod attention_pool;
 mod config;
 mod conv_stem;
 mod decode;
@@ -24,11 +25,14 @@ mod views;
 mod vit;
 mod window;
 
-pub use config::{ConvStageConfig, EncoderConfig, PatchEmbedKind, RwVitDetConfig, VisionConfig, VitConfig};
+pub use config::{
+    ConvStageConfig, EncoderConfig, PatchEmbedKind, Pooling, PositionResampling, PostLayernorm, RwVitDetConfig,
+    VisionConfig, VitConfig,
+};
 pub use encoder::{Encoder, Features};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::Limits;
 pub use picture::Picture;
-pub use preprocessor_config::{Aspect, Mode, ModeConfig, PreprocessorConfig};
+pub use preprocessor_config::{Aspect, Mode, ModeConfig, Overview, PreprocessorConfig};
 pub use views::{ImageProcessor, ModeDescription, ViewKind, Views};
 pub use window::{Window, Windows};

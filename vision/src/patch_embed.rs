@@ -46,8 +46,8 @@ impl PatchEmbed {
         }
     }
 
-    /// `view` `[num_channels, height, width]` to patches `[rows * columns, hidden_size]`; the sides are multiples of
-    /// `patch_size`.
+    /// `view` `[num_channels, height, width]` to patches `[rows * columns, hidden_size]`; what is less than a patch at the right and at the bottom is
+    /// left out.
     pub(crate) fn forward(&self, view: ArrayView3<f32>) -> Array2<f32> {
         match self {
             Self::Linear { proj, patch_size } => proj.forward(unfold(view, *patch_size).view()),
@@ -97,6 +97,12 @@ mod tests {
         // The patch at row 1, column 2.
         let expected = [24.0, 25.0, 34.0, 35.0, 124.0, 125.0, 134.0, 135.0, 224.0, 225.0, 234.0, 235.0];
         assert_eq!(unfolded.row(5).to_vec(), expected);
+    }
+
+    #[test]
+    fn less_than_a_patch_is_left_out() {
+        let view = Array3::from_shape_fn((1, 5, 3), |(_, y, x)| (y * 10 + x) as f32);
+        assert_eq!(unfold(view.view(), 2), ndarray::array![[0.0, 1.0, 10.0, 11.0], [20.0, 21.0, 30.0, 31.0]]);
     }
 
     #[test]

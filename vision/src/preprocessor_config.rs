@@ -1,4 +1,4 @@
-//! `preprocessor_config.json`: modes, sizes, mean and standard deviation, resampling, aspect policy.
+//! `preprocessor_config.json`: modes, sizes, mean and standard deviation, resampling, aspect policy, tiles.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,6 +68,20 @@ pub enum Aspect {
     Stretch,
     /// It keeps its proportions, centred on the mean colour.
     Pad,
+    /// It keeps its proportions, its shortest side becomes `resize`, and the centre is cut out (CLIP, DINOv2). What lies
+    /// outside the picture is black. Only without tiles.
+    Crop,
+}
+
+/// Where the overview stands among the views of a picture with tiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overview {
+    /// Before the tiles.
+    #[default]
+    First,
+    /// After the tiles (Idefics3, SmolVLM).
+    Last,
 }
 
 /// The views of a mode.
@@ -75,26 +89,82 @@ pub enum Aspect {
 pub struct ModeConfig {
     /// Side of each view in pixels.
     pub size: usize,
-    /// Rows and columns of tiles; `[1, 1]` is a single view, any other grid an overview and its tiles.
+    /// Rows and columns of tiles; `[1, 1]`, the default, is a single view, any other grid an overview and its tiles.
+    #[serde(default = "single_view")]
     pub grid: [usize; 2],
+    /// Tiles that follow the picture, in place of `grid`: its longest side becomes this, then its sides become whole tiles
+    /// of `size` (Idefics3, SmolVLM). See [`ModeConfig::tile_grid`]. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_edge: Option<usize>,
+    /// With `longest_edge`: whether tiles are cut. If not, the picture is resized to `longest_edge` and then to a single
+    /// view, as Idefics3 does it. Default: true.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub do_image_splitting: bool,
     /// Rows and columns of image tokens of each view.
     pub pooled: [usize; 2],
 }
 
 impl ModeConfig {
-    /// True when the picture is cut into tiles.
-    pub fn is_tiled(&self) -> bool {
-        self.grid != [1, 1]
+    /// Rows and columns of tiles of a picture of `(width, height)` pixels, none of them 0; (1, 1) is a single view.
+    ///
+    /// With `longest_edge` L and `size` S, for a picture that is at least as wide as high (otherwise with the sides exchanged):
+    ///
+    /// ```text
+    /// width, height  <- L, the next even number of floor(L / (width / height)), at least 1
+    /// columns, rows  <- ceil(width / S), ceil(floor(columns * S / (width / height)) / S)
+    /// ```
+    ///
+    /// Source: `Idefics3ImageProcessor` of Hugging Face transformers 5.23 (`SmolVLMImageProcessor` is the same), with its roundings.
+    ///
+    /// # Panics
+    /// If `size` is 0, which [`PreprocessorConfig::validate`] refuses.
+    pub fn tile_grid(&self, picture: (u32, u32)) -> (usize, usize) {
+        match self.longest_edge {
+            None => (self.grid[0], self.grid[1]),
+            Some(_) if !self.do_image_splitting => (1, 1),
+            Some(longest_edge) => {
+                let (width, height) = fit_longest_edge(picture, longest_edge);
+                let aspect_ratio = width as f64 / height as f64;
+                let tiles = |side: usize| side.div_ceil(self.size).max(1);
+                if width >= height {
+                    let columns = tiles(width);
+                    (tiles(((columns * self.size) as f64 / aspect_ratio) as usize), columns)
+                } else {
+                    let rows = tiles(height);
+                    (rows, tiles(((rows * self.size) as f64 * aspect_ratio) as usize))
+                }
+            }
+        }
     }
 
-    /// The number of views: 1, or the overview and each tile.
-    pub fn num_views(&self) -> usize {
-        if self.is_tiled() { 1 + self.grid[0] * self.grid[1] } else { 1 }
+    /// The number of views of a picture of `(width, height)` pixels: 1, or the overview and each tile.
+    pub fn num_views(&self, picture: (u32, u32)) -> usize {
+        match self.tile_grid(picture) {
+            (1, 1) => 1,
+            (rows, columns) => 1 + rows * columns,
+        }
     }
 
-    /// The number of image tokens of all views.
-    pub fn num_image_tokens(&self) -> usize {
-        self.num_views() * self.pooled[0] * self.pooled[1]
+    /// Rows and columns of tiles that no picture exceeds.
+    fn largest_grid(&self) -> [usize; 2] {
+        match self.longest_edge {
+            None => self.grid,
+            Some(_) if !self.do_image_splitting => [1, 1],
+            // The shorter side of a picture that is nearly square is rounded up to an even number.
+            Some(longest_edge) => [longest_edge.next_multiple_of(2).div_ceil(self.size); 2],
+        }
+    }
+}
+
+/// Width and height of a picture of `(width, height)` pixels whose longest side becomes `longest_edge`, the other an even number or 1;
+/// see [`ModeConfig::tile_grid`].
+pub(crate) fn fit_longest_edge((width, height): (u32, u32), longest_edge: usize) -> (usize, usize) {
+    let aspect_ratio = f64::from(width) / f64::from(height);
+    let even = |side: f64| (side as usize).next_multiple_of(2).max(1);
+    if width >= height {
+        (longest_edge, even(longest_edge as f64 / aspect_ratio))
+    } else {
+        (even(longest_edge as f64 * aspect_ratio), longest_edge)
     }
 }
 
@@ -111,12 +181,30 @@ pub struct PreprocessorConfig {
     /// What becomes of a picture that is not square. Default: `stretch`.
     #[serde(default)]
     pub aspect: Aspect,
+    /// With `"aspect": "crop"`: what the shortest side of a picture becomes, in pixels. Default: the mode's `size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<usize>,
+    /// Where the overview stands among the views of a picture with tiles. Default: `first`.
+    #[serde(default)]
+    pub overview: Overview,
     /// The modes that the model has.
     pub modes: BTreeMap<Mode, ModeConfig>,
 }
 
 fn bicubic() -> u32 {
     3
+}
+
+fn single_view() -> [usize; 2] {
+    [1, 1]
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 impl PreprocessorConfig {
@@ -140,13 +228,35 @@ impl PreprocessorConfig {
         let expected = "1 (Lanczos), 2 (bilinear) or 3 (bicubic)".to_owned();
         check((1..=3).contains(&self.resample), "resample", resample, expected)?;
         check(!self.modes.is_empty(), "modes", "empty".to_owned(), "at least one mode".to_owned())?;
-        for (mode, ModeConfig { size, grid, pooled }) in &self.modes {
+        if let Some(resize) = self.resize {
+            let expected = format!("1 to {MAX_SIZE} pixels, with `\"aspect\": \"crop\"`");
+            let is_used = self.aspect == Aspect::Crop;
+            check(is_used && (1..=MAX_SIZE).contains(&resize), "resize", resize.to_string(), expected)?;
+        }
+        for (mode, mode_config) in &self.modes {
+            let ModeConfig { size, grid, longest_edge, do_image_splitting, pooled } = mode_config;
             let field = |name: &str| format!("modes.{mode}.{name}");
             let sizes = 1..=MAX_SIZE;
             check(sizes.contains(size), &field("size"), size.to_string(), format!("1 to {MAX_SIZE} pixels"))?;
             let cells_fit = grid.iter().all(|n| (1..=MAX_GRID).contains(n));
             check(cells_fit, &field("grid"), format!("{grid:?}"), format!("rows and columns from 1 to {MAX_GRID}"))?;
-            let view_pixels = size * size * (1 + grid[0] * grid[1]);
+            if let Some(longest_edge) = longest_edge {
+                let found = longest_edge.to_string();
+                let expected = format!("1 to {MAX_SIZE} pixels and at most {MAX_GRID} tiles of `size` {size}");
+                let in_range = (1..=MAX_SIZE).contains(longest_edge) && mode_config.largest_grid()[0] <= MAX_GRID;
+                check(in_range, &field("longest_edge"), found.clone(), expected)?;
+                let is_alone = *grid == [1, 1] && self.aspect == Aspect::Stretch;
+                let expected = "no `grid` and `\"aspect\": \"stretch\"` beside it".to_owned();
+                check(is_alone, &field("longest_edge"), found, expected)?;
+            }
+            let has_splitting = *do_image_splitting || longest_edge.is_some();
+            let expected = "true without `longest_edge`".to_owned();
+            check(has_splitting, &field("do_image_splitting"), do_image_splitting.to_string(), expected)?;
+            let can_be_cut = self.aspect != Aspect::Crop || *grid == [1, 1];
+            let expected = "[1, 1] with `\"aspect\": \"crop\"`".to_owned();
+            check(can_be_cut, &field("grid"), format!("{grid:?}"), expected)?;
+            let [rows, columns] = mode_config.largest_grid();
+            let view_pixels = size * size * (1 + rows * columns);
             let expected = format!("at most {MAX_VIEW_PIXELS} pixels in all views");
             check(view_pixels <= MAX_VIEW_PIXELS, &field("size"), view_pixels.to_string(), expected)?;
             let tokens_fit = pooled.iter().all(|n| (1..=*size).contains(n));

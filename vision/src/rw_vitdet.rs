@@ -9,10 +9,11 @@
 //!
 //! Source: our reading of the AFM 2025 report (arXiv 2507.13575), defined in `docs/architecture.md`.
 
-use ndarray::{Array1, Array2, ArrayView3, Axis};
+use ndarray::{Array1, Array2, ArrayView3, Axis, Slice};
 use ocelli_nn::{EncoderLayer, LayerNorm, Weights};
 
-use crate::config::{RwVitDetConfig, VisionConfig};
+use crate::config::{PositionResampling, RwVitDetConfig, VisionConfig};
+use crate::encoder::{Observe, ViewFeatures};
 use crate::error::Result;
 use crate::patch_embed::PatchEmbed;
 use crate::position_embed::PositionEmbedding;
@@ -41,9 +42,10 @@ impl RwVitDet {
         let layers = (0..encoder.num_hidden_layers)
             .map(|layer| Ok(EncoderLayer::load(&weights.pp(format!("layers.{layer}")), &layer_config)?))
             .collect::<Result<_>>()?;
+        let (position_size, resampling) = (config.position_embedding_size, PositionResampling::Bicubic);
         Ok(Self {
             patch_embed: PatchEmbed::load(weights, encoder)?,
-            position_embedding: PositionEmbedding::load(weights, config.position_embedding_size, hidden_size, grids)?,
+            position_embedding: PositionEmbedding::load(weights, position_size, hidden_size, resampling, grids)?,
             register_tokens: load_tokens(weights, "register_tokens", config.num_register_tokens, hidden_size)?,
             layers,
             is_global: (0..encoder.num_hidden_layers).map(|layer| config.global_layers.contains(&layer)).collect(),
@@ -53,16 +55,29 @@ impl RwVitDet {
     }
 
     /// One view `[num_channels, height, width]` of `grid` patches to features `[rows * columns, hidden_size]` and the
-    /// mean of the registers `[hidden_size]` (the class embedding of contrastive training).
-    pub(crate) fn encode(&self, view: ArrayView3<f32>, grid: (usize, usize)) -> (Array2<f32>, Array1<f32>) {
+    /// mean of the registers `[hidden_size]` (the class embedding of contrastive training). `observe` is called with the
+    /// patches row by row, `[rows * columns, hidden_size]`, before the first layer and after each.
+    pub(crate) fn encode(
+        &self,
+        view: ArrayView3<f32>,
+        grid: (usize, usize),
+        mut observe: Option<&mut Observe>,
+    ) -> ViewFeatures {
         let mut patches = self.patch_embed.forward(view);
         self.position_embedding.add_to(&mut patches, grid);
         let num_registers = self.register_tokens.nrows();
         let windows = Windows::new(grid, self.window_size, num_registers);
         let sequence_lengths = windows.sequence_lengths();
+        let mut seen = |tokens: &Array2<f32>| {
+            if let Some(observe) = &mut observe {
+                let merged = windows.merge(tokens.view());
+                observe(merged.slice_axis(Axis(0), Slice::from(num_registers..)));
+            }
+        };
 
         // [num_windows * num_registers + rows * columns, hidden_size]
         let mut tokens = windows.partition(prepend(self.register_tokens.view(), patches.view()).view());
+        seen(&tokens);
         for (layer, &is_global) in self.layers.iter().zip(&self.is_global) {
             if is_global {
                 let mut merged = windows.merge(tokens.view());
@@ -72,11 +87,13 @@ impl RwVitDet {
             } else {
                 layer.forward(&mut tokens, &sequence_lengths);
             }
+            seen(&tokens);
         }
         let merged = self.post_layernorm.forward(windows.merge(tokens.view()).view());
         let (registers, features) = merged.view().split_at(Axis(0), num_registers);
         let pooled = registers.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(merged.ncols()));
-        (features.to_owned(), pooled)
+        let prefix_tokens = Array2::zeros((0, merged.ncols()));
+        ViewFeatures { tokens: features.to_owned(), prefix_tokens, pooled }
     }
 }
 

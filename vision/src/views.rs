@@ -5,7 +5,11 @@
 //! high:            the picture at S x S, then the picture at (columns * S) x (rows * S) cut into rows x columns tiles
 //! ```
 //!
-//! Source: our reading of the AFM 2025 report (arXiv 2507.13575), defined in `docs/architecture.md`.
+//! With `longest_edge` the grid follows the picture, which is resized three times: to `longest_edge`, from that to whole tiles, and from
+//! that to the overview. Without tiles it is resized to `longest_edge` and then to the view.
+//!
+//! Source: our reading of the AFM 2025 report (arXiv 2507.13575), defined in `docs/architecture.md`; `longest_edge`:
+//! `Idefics3ImageProcessor` of Hugging Face transformers.
 
 use image::RgbImage;
 use ndarray::{Array4, ArrayViewMut3, Axis};
@@ -14,8 +18,8 @@ use serde::Serialize;
 use crate::config::VisionConfig;
 use crate::error::Result;
 use crate::picture::Picture;
-use crate::preprocessor_config::{Mode, ModeConfig, PreprocessorConfig};
-use crate::resize::resize;
+use crate::preprocessor_config::{Aspect, Mode, Overview, PreprocessorConfig, fit_longest_edge};
+use crate::resize::{crop, pad, stretch};
 
 /// Which part of the picture a view shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -23,7 +27,7 @@ use crate::resize::resize;
 pub enum ViewKind {
     /// The whole picture, the only view.
     Whole,
-    /// The whole picture, before its tiles.
+    /// The whole picture, beside its tiles.
     Overview,
     /// One tile of the picture, by row and column from the top left.
     Tile {
@@ -43,6 +47,8 @@ pub struct Views {
     pub pixel_values: Array4<f32>,
     /// What each view shows, in order.
     pub kinds: Vec<ViewKind>,
+    /// Rows and columns of tiles; (1, 1) for a single view.
+    pub grid: (usize, usize),
     /// Rows and columns of image tokens of each view.
     pub pooled: (usize, usize),
 }
@@ -99,49 +105,65 @@ impl ImageProcessor {
     /// # Errors
     /// [`crate::ErrorKind::Config`] when the model does not have this mode.
     pub fn views(&self, picture: &Picture, mode: Mode) -> Result<Views> {
-        let mode_config = *self.config.mode(mode)?;
-        let ModeConfig { size, grid: [rows, columns], pooled } = mode_config;
-        let kinds = view_kinds(&mode_config);
-        let mut pixel_values = Array4::zeros((kinds.len(), 3, size, size));
-        let mut outputs = pixel_values.axis_iter_mut(Axis(0));
-
-        let whole = self.resized(picture, size, size);
-        if let Some(output) = outputs.next() {
-            self.normalize(&whole, 0, 0, output);
+        let mode_config = self.config.mode(mode)?;
+        let (size, resample) = (mode_config.size, self.config.resample);
+        let picture = picture.as_rgb8();
+        let grid = mode_config.tile_grid(picture.dimensions());
+        let [height, width] = [grid.0 * size, grid.1 * size];
+        let (whole, large);
+        if let Some(longest_edge) = mode_config.longest_edge {
+            let fitted = fit_longest_edge(picture.dimensions(), longest_edge);
+            large = stretch(&stretch(picture, fitted.0, fitted.1, resample), width, height, resample);
+            whole = stretch(&large, size, size, resample);
+        } else {
+            whole = self.resized(picture, size, size);
+            large = if grid == (1, 1) { RgbImage::default() } else { self.resized(picture, width, height) };
         }
-        if mode_config.is_tiled() {
-            let large = self.resized(picture, columns * size, rows * size);
-            for (tile, output) in outputs.enumerate() {
-                self.normalize(&large, tile / columns * size, tile % columns * size, output);
+        let kinds = view_kinds(grid, self.config.overview);
+        let mut pixel_values = Array4::zeros((kinds.len(), 3, size, size));
+        for (kind, output) in kinds.iter().zip(pixel_values.axis_iter_mut(Axis(0))) {
+            match *kind {
+                ViewKind::Whole | ViewKind::Overview => self.normalize(&whole, 0, 0, output),
+                ViewKind::Tile { row, column } => self.normalize(&large, row * size, column * size, output),
             }
         }
-        Ok(Views { mode, pixel_values, kinds, pooled: (pooled[0], pooled[1]) })
+        let [rows, columns] = mode_config.pooled;
+        Ok(Views { mode, pixel_values, kinds, grid, pooled: (rows, columns) })
     }
 
-    /// What preprocessing does to any picture in `mode`, before `encoder` sees it.
+    /// What preprocessing does in `mode` to a picture of `(width, height)` pixels, none of them 0, before `encoder` sees it.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Config`] when the model does not have this mode, [`crate::ErrorKind::Shape`] when the
     /// encoder's patches do not divide the view.
-    pub fn describe(&self, mode: Mode, encoder: &VisionConfig) -> Result<ModeDescription> {
+    pub fn describe(&self, mode: Mode, encoder: &VisionConfig, picture: (u32, u32)) -> Result<ModeDescription> {
         let mode_config = self.config.mode(mode)?;
+        let views = view_kinds(mode_config.tile_grid(picture), self.config.overview);
+        let [rows, columns] = mode_config.pooled;
         let (grid_height, grid_width) = encoder.patch_grid(mode_config.size, mode_config.size)?;
         let (window_rows, window_columns) = encoder.window_grid((grid_height, grid_width));
         Ok(ModeDescription {
             mode,
-            views: view_kinds(mode_config),
+            image_tokens: views.len() * rows * columns,
+            views,
             size: mode_config.size,
             patch_grid: [grid_height, grid_width],
             windows: [window_rows, window_columns],
             pooled: mode_config.pooled,
-            image_tokens: mode_config.num_image_tokens(),
         })
     }
 
-    fn resized(&self, picture: &Picture, width: usize, height: usize) -> RgbImage {
-        let background = self.config.image_mean.map(|mean| (mean * 255.0).round() as u8);
-        let config = &self.config;
-        resize(picture.as_rgb8(), width as u32, height as u32, config.resample, config.aspect, background)
+    /// `picture` at `width` x `height`, as `aspect` says; the two are equal for a crop.
+    fn resized(&self, picture: &RgbImage, width: usize, height: usize) -> RgbImage {
+        let PreprocessorConfig { image_mean, resample, aspect, resize, .. } = self.config;
+        match aspect {
+            Aspect::Stretch => stretch(picture, width, height, resample),
+            Aspect::Pad => {
+                let background = image_mean.map(|mean| (mean * 255.0).round() as u8);
+                pad(picture, width, height, resample, background)
+            }
+            Aspect::Crop => crop(picture, resize.unwrap_or(width), width, resample),
+        }
     }
 
     /// Normalises the square of `image` at (`top`, `left`) into `output`, `[3, size, size]`.
@@ -164,11 +186,15 @@ impl ImageProcessor {
     }
 }
 
-fn view_kinds(mode: &ModeConfig) -> Vec<ViewKind> {
-    if !mode.is_tiled() {
+fn view_kinds((rows, columns): (usize, usize), overview: Overview) -> Vec<ViewKind> {
+    if (rows, columns) == (1, 1) {
         return vec![ViewKind::Whole];
     }
-    let [rows, columns] = mode.grid;
-    let tiles = (0..rows).flat_map(|row| (0..columns).map(move |column| ViewKind::Tile { row, column }));
-    std::iter::once(ViewKind::Overview).chain(tiles).collect()
+    let mut kinds = Vec::with_capacity(1 + rows * columns);
+    kinds.extend((0..rows).flat_map(|row| (0..columns).map(move |column| ViewKind::Tile { row, column })));
+    match overview {
+        Overview::First => kinds.insert(0, ViewKind::Overview),
+        Overview::Last => kinds.push(ViewKind::Overview),
+    }
+    kinds
 }

@@ -1,8 +1,8 @@
 //! Encoders against PyTorch (`training/ocelli_training/model.py`) and Hugging Face transformers.
 
-use ndarray::Array4;
-use ocelli_nn::Weights;
-use ocelli_vision::{Encoder, ErrorKind, VisionConfig};
+use ndarray::{Array2, Array4, ArrayView2};
+use ocelli_nn::{LayerNorm, Weights};
+use ocelli_vision::{Encoder, ErrorKind, Pooling, PostLayernorm, VisionConfig};
 use serde::Deserialize;
 
 use crate::golden;
@@ -47,13 +47,21 @@ fn check_case(case: &str, encoder: &Encoder) -> usize {
     while expected.contains(&format!("{num_inputs}.pixel_values")) {
         let (shape, values) = any_shape(&expected, &format!("{num_inputs}.pixel_values"));
         let pixel_values = Array4::from_shape_vec((shape[0], shape[1], shape[2], shape[3]), values).unwrap();
-        let features = encoder.encode(pixel_values.view()).unwrap();
+        let mut hidden_states = Vec::new();
+        let mut observe = |_, tokens: ArrayView2<f32>| hidden_states.extend(tokens.iter().copied());
+        let features = encoder.encode_observed(pixel_values.view(), &mut observe).unwrap();
+        assert_eq!(features.tokens, encoder.encode(pixel_values.view()).unwrap().tokens);
         let what = format!("{case}, input {num_inputs} of grid {:?}", features.grid);
         let (shape, tokens) = any_shape(&expected, &format!("{num_inputs}.features"));
         assert_eq!(features.tokens.shape(), shape, "{what}");
         assert_close(features.tokens.as_slice().unwrap(), &tokens, &format!("{what}, features"));
-        let (_, pooled) = any_shape(&expected, &format!("{num_inputs}.pooled"));
+        let (shape, pooled) = any_shape(&expected, &format!("{num_inputs}.pooled"));
+        assert_eq!(features.pooled.shape(), shape, "{what}");
         assert_close(features.pooled.as_slice().unwrap(), &pooled, &format!("{what}, pooled"));
+        let name = format!("{num_inputs}.hidden_states");
+        if expected.contains(&name) {
+            assert_close(&hidden_states, &any_shape(&expected, &name).1, &format!("{what}, hidden states"));
+        }
         num_inputs += 1;
     }
     num_inputs
@@ -78,6 +86,80 @@ fn a_dinov2_with_registers_agrees_with_transformers() {
 #[test]
 fn a_clip_encoder_agrees_with_transformers() {
     assert_eq!(check_case("vit_clip", &load_encoder("vit_clip", &[(5, 5)])), 1);
+}
+
+#[test]
+fn a_dinov2_with_registers_resamples_its_positions_antialiased() {
+    assert_eq!(check_case("vit_dinov2_resampled", &load_encoder("vit_dinov2_resampled", &[])), 1);
+}
+
+#[test]
+fn a_dinov2_giant_agrees_with_transformers_between_all_layers() {
+    assert_eq!(check_case("vit_dinov2_giant", &load_encoder("vit_dinov2_giant", &[(3, 7)])), 2);
+}
+
+#[test]
+fn a_clip_encoder_with_its_projection_agrees_with_transformers_between_all_layers() {
+    assert_eq!(check_case("vit_clip_projection", &load_encoder("vit_clip_projection", &[])), 2);
+}
+
+#[test]
+fn a_siglip_encoder_with_its_head_agrees_with_transformers_between_all_layers() {
+    assert_eq!(check_case("vit_siglip", &load_encoder("vit_siglip", &[])), 2);
+}
+
+#[test]
+fn a_smolvlm_encoder_agrees_with_transformers_between_all_layers_for_every_grid() {
+    assert_eq!(check_case("vit_smolvlm", &load_encoder("vit_smolvlm", &[(3, 7), (8, 1)])), 3);
+}
+
+/// LLaVA takes the patches of the last layer but one of CLIP, without a norm.
+#[test]
+fn fewer_layers_and_no_norm_give_the_tokens_of_an_earlier_layer() {
+    let VisionConfig::Vit(mut config) = load_config("vit_clip_projection") else { panic!("vit") };
+    config.encoder.num_hidden_layers = 1;
+    config.post_layernorm = PostLayernorm::None;
+    config.projection_dim = None;
+    let weights = Weights::open(golden("vit_clip_projection")).unwrap().pp("vision");
+    let encoder = Encoder::load(&weights, &VisionConfig::Vit(config), &[]).unwrap();
+    let expected = Weights::open(golden("vit_clip_projection").join("expected.safetensors")).unwrap();
+    let (shape, pixel_values) = any_shape(&expected, "0.pixel_values");
+    let pixel_values = Array4::from_shape_vec((shape[0], shape[1], shape[2], shape[3]), pixel_values).unwrap();
+    let features = encoder.encode(pixel_values.view()).unwrap();
+    let (shape, hidden_states) = any_shape(&expected, "0.hidden_states");
+    let [first, last] = [shape[1] * shape[2], 2 * shape[1] * shape[2]];
+    let (class_token, patches) = hidden_states[first..last].split_at(shape[2]);
+    assert_close(features.tokens.as_slice().unwrap(), patches, "patches");
+    assert_close(features.pooled.as_slice().unwrap(), class_token, "class token");
+}
+
+#[test]
+fn the_mean_is_that_of_the_patches_alone() {
+    let VisionConfig::Vit(mut config) = load_config("vit_dinov2") else { panic!("vit") };
+    config.pooling = Some(Pooling::Mean);
+    let weights = Weights::open(golden("vit_dinov2")).unwrap().pp("vision");
+    let encoder = Encoder::load(&weights, &VisionConfig::Vit(config), &[]).unwrap();
+    let features = encoder.encode(Array4::from_elem((1, 3, 20, 20), 0.5).view()).unwrap();
+    let mean = features.tokens.mean_axis(ndarray::Axis(0)).unwrap();
+    assert_close(features.pooled.as_slice().unwrap(), mean.as_slice().unwrap(), "mean");
+}
+
+#[test]
+fn register_windows_are_observed_as_patches_row_by_row_before_the_norm() {
+    let encoder = load_encoder("rw_vitdet", &[]);
+    // Windows of 3 in a grid of 4 x 5: what is observed has to be put back in order.
+    let pixels =
+        Array4::from_shape_fn((2, 3, 16, 20), |(v, c, y, x)| ((v * 5 + c * 31 + y * 7 + x * 3) % 11) as f32 / 5.0);
+    let mut observed: Vec<(usize, Array2<f32>)> = Vec::new();
+    let mut observe = |view, tokens: ArrayView2<f32>| observed.push((view, tokens.to_owned()));
+    let features = encoder.encode_observed(pixels.view(), &mut observe).unwrap();
+    assert_eq!(observed.iter().map(|(view, _)| *view).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]);
+    let norm = Weights::open(golden("rw_vitdet")).unwrap().pp("vision.post_layernorm");
+    let norm = LayerNorm::load(&norm, 16, encoder.config().encoder().layer_norm_eps).unwrap();
+    for view in 0..2 {
+        let last = norm.forward(observed[view * 5 + 4].1.view());
+        assert_eq!(last, features.view(view), "view {view}");
+    }
 }
 
 #[test]
@@ -107,12 +189,21 @@ fn views_are_encoded_as_if_each_were_alone() {
 
 #[test]
 fn the_number_of_parameters_is_that_of_the_file() {
-    for case in ["rw_vitdet", "rw_vitdet_conv_stem", "vit_dinov2", "vit_clip"] {
+    for case in [
+        "rw_vitdet",
+        "rw_vitdet_conv_stem",
+        "vit_dinov2",
+        "vit_dinov2_giant",
+        "vit_clip",
+        "vit_clip_projection",
+        "vit_siglip",
+        "vit_smolvlm",
+    ] {
         let weights = Weights::open(golden(case)).unwrap().pp("vision");
         let in_file: usize =
             weights.names().iter().map(|name| weights.shape(name).unwrap().iter().product::<usize>()).sum();
         let mut counted = load_config(case).num_parameters();
-        if case == "vit_clip" {
+        if case.starts_with("vit_clip") {
             // CLIP's patch embedding has no bias; the file decides.
             counted -= 16;
         }
@@ -176,6 +267,9 @@ fn impossible_configurations_are_errors_that_name_the_field() {
         ("rw_vitdet_conv_stem", "patch_size", serde_json::json!(8)),
         ("rw_vitdet_conv_stem", "conv_stem", serde_json::json!([])),
         ("vit_clip", "image_size", serde_json::json!(0)),
+        ("vit_clip", "projection_dim", serde_json::json!(0)),
+        ("vit_clip", "projection_dim", serde_json::json!(1u64 << 40)),
+        ("vit_siglip", "pooling", serde_json::json!("class_token")),
     ];
     for (case, field, value) in cases {
         let config = changed(case, field, value.clone()).unwrap();
@@ -189,5 +283,8 @@ fn impossible_configurations_are_errors_that_name_the_field() {
     }
     for (field, value) in [("hidden_size", serde_json::json!(-1)), ("model_type", serde_json::json!("resnet"))] {
         assert!(changed("rw_vitdet", field, value).is_err(), "{field}");
+    }
+    for field in ["pooling", "post_layernorm", "position_resampling"] {
+        assert!(changed("vit_clip", field, serde_json::json!("other")).is_err(), "{field}");
     }
 }

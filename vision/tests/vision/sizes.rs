@@ -82,7 +82,8 @@ impl RandomWeights {
             .iter()
             .map(|(name, tensor)| (name, TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).unwrap()));
         safetensors::serialize_to_file(views, None, &path).unwrap();
-        let part = QuantizedPart { prefix: String::new(), bits: 2, group_size: None, activation_bits: 8 };
+        let part =
+            QuantizedPart { prefix: String::new(), bits: 2, group_size: None, activation_bits: 8, zero_point: None };
         let quantization = QuantizationConfig {
             quant_method: "ocelli".to_owned(),
             format_version: ocelli_nn::FORMAT_VERSION,

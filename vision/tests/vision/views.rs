@@ -2,7 +2,9 @@
 
 use image::{DynamicImage, Rgb, RgbImage};
 use ndarray::{Axis, Slice};
-use ocelli_vision::{Aspect, ErrorKind, ImageProcessor, Mode, Picture, PreprocessorConfig, ViewKind, VisionConfig};
+use ocelli_vision::{
+    Aspect, ErrorKind, ImageProcessor, Mode, ModeConfig, Overview, Picture, PreprocessorConfig, ViewKind, VisionConfig,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -65,7 +67,7 @@ fn rapid_gives_one_view_and_nine_tokens_balanced_144_and_high_five_views_and_720
         let views = processor.views(&picture, mode).unwrap();
         assert_eq!(views.pixel_values.dim(), (num_views, 3, size, size), "{mode}");
         assert_eq!(views.num_image_tokens(), num_tokens, "{mode}");
-        assert_eq!(processor.config().mode(mode).unwrap().num_image_tokens(), num_tokens, "{mode}");
+        assert_eq!(processor.config().mode(mode).unwrap().num_views((300, 200)), num_views, "{mode}");
     }
 }
 
@@ -111,7 +113,7 @@ fn padding_keeps_the_proportions_on_the_mean_colour() {
 #[test]
 fn a_description_has_the_numbers_of_the_report() {
     let processor = ImageProcessor::new(config(1)).unwrap();
-    let description = processor.describe(Mode::High, &VisionConfig::vitdet_l()).unwrap();
+    let description = processor.describe(Mode::High, &VisionConfig::vitdet_l(), (300, 200)).unwrap();
     assert_eq!(
         serde_json::to_value(&description).unwrap(),
         json!({
@@ -139,7 +141,10 @@ fn a_mode_that_the_model_does_not_have_is_an_error_that_lists_those_it_has() {
 #[test]
 fn impossible_preprocessing_is_an_error_that_names_the_field() {
     type Change = fn(&mut PreprocessorConfig);
-    let cases: [(&str, Change); 8] = [
+    fn high(config: &mut PreprocessorConfig) -> &mut ModeConfig {
+        config.modes.get_mut(&Mode::High).unwrap()
+    }
+    let cases: [(&str, Change); 17] = [
         ("image_mean", |config| config.image_mean[1] = f32::NAN),
         ("image_std", |config| config.image_std[2] = 0.0),
         ("resample", |config| config.resample = 9),
@@ -147,6 +152,20 @@ fn impossible_preprocessing_is_an_error_that_names_the_field() {
         ("modes.rapid.size", |config| config.modes.get_mut(&Mode::Rapid).unwrap().size = 0),
         ("modes.high.size", |config| config.modes.get_mut(&Mode::High).unwrap().size = 4096),
         ("modes.high.grid", |config| config.modes.get_mut(&Mode::High).unwrap().grid = [2, usize::MAX]),
+        ("resize", |config| config.resize = Some(224)),
+        ("resize", |config| (config.aspect, config.resize) = (Aspect::Crop, Some(0))),
+        ("resize", |config| (config.aspect, config.resize) = (Aspect::Crop, Some(1 << 40))),
+        ("modes.high.grid", |config| config.aspect = Aspect::Crop),
+        ("modes.high.longest_edge", |config| high(config).longest_edge = Some(1344)),
+        ("modes.high.longest_edge", |config| (high(config).grid, high(config).longest_edge) = ([1, 1], Some(0))),
+        ("modes.high.longest_edge", |config| {
+            (high(config).size, high(config).grid, high(config).longest_edge) = (64, [1, 1], Some(513));
+        }),
+        ("modes.high.longest_edge", |config| {
+            config.aspect = Aspect::Pad;
+            (high(config).grid, high(config).longest_edge) = ([1, 1], Some(1344));
+        }),
+        ("modes.high.do_image_splitting", |config| high(config).do_image_splitting = false),
         ("modes.balanced.pooled", |config| config.modes.get_mut(&Mode::Balanced).unwrap().pooled = [0, 12]),
     ];
     for (field, change) in cases {
@@ -179,6 +198,103 @@ fn tiles_of_a_grid_that_is_not_square_are_in_reading_order() {
         let red = ((views.pixel_values[[index, 0, 24, 24]] * 0.5 + 0.5) * 255.0).round();
         assert_eq!(red, (column * 20 + row * 100) as f32, "{kind:?}");
     }
+}
+
+/// Compares the views of every picture in every mode with those of an image processor of transformers, within two levels of 0..=255;
+/// they stand one below the other in the file.
+fn check_processor(name: &str) {
+    let json = std::fs::read(golden(&format!("processors/{name}.json"))).unwrap();
+    let processor = ImageProcessor::new(serde_json::from_slice(&json).unwrap()).unwrap();
+    for source in ["wide", "tall", "small", "square", "strip"] {
+        let picture = Picture::open(golden(&format!("processors/{source}.png"))).unwrap();
+        for (&mode, mode_config) in &processor.config().modes {
+            let what = format!("{name}, {mode}, {source}");
+            let expected = golden(&format!("processors/{name}_{mode}_{source}.png"));
+            let expected = image::open(expected).unwrap().into_rgb8();
+            let views = processor.views(&picture, mode).unwrap();
+            let size = mode_config.size;
+            assert_eq!((size as u32, (views.kinds.len() * size) as u32), expected.dimensions(), "{what}");
+            assert_eq!(views.kinds.len(), mode_config.num_views((picture.width(), picture.height())), "{what}");
+            for (x, y, pixel) in expected.enumerate_pixels() {
+                for channel in 0..3 {
+                    let index = [y as usize / size, channel, y as usize % size, x as usize];
+                    let found = (views.pixel_values[index] * 0.5 + 0.5) * 255.0;
+                    let difference = (found - f32::from(pixel.0[channel])).abs();
+                    assert!(difference < 2.01, "{what}, {index:?}: {found}, expected {pixel:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_that_follow_the_picture_are_within_two_levels_of_idefics3_and_smolvlm() {
+    check_processor("smolvlm");
+    check_processor("idefics3");
+}
+
+#[test]
+fn crops_are_within_two_levels_of_clip_and_dinov2() {
+    check_processor("clip");
+    check_processor("bit");
+    check_processor("clip_beyond");
+}
+
+#[test]
+fn the_grid_of_tiles_is_that_of_idefics3_for_every_shape_of_picture() {
+    let mode = |longest_edge, size| ModeConfig {
+        size,
+        grid: [1, 1],
+        longest_edge: Some(longest_edge),
+        do_image_splitting: true,
+        pooled: [8, 8],
+    };
+    let cases = [
+        ((640, 480), 2048, 512, (3, 4)),
+        ((480, 640), 2048, 512, (4, 3)),
+        ((1920, 1080), 2048, 512, (3, 4)),
+        ((100, 100), 2048, 512, (4, 4)),
+        ((4096, 1024), 2048, 512, (1, 4)),
+        ((65535, 1), 2048, 512, (1, 4)),
+        ((1, 65535), 2048, 512, (4, 1)),
+        ((1000, 999), 1456, 364, (4, 4)),
+        // An odd longest edge; sides that are just above two tiles; tiles that do not divide it; a single one.
+        ((999, 1000), 1001, 500, (3, 3)),
+        ((1000, 502), 1000, 251, (3, 4)),
+        ((77, 150), 1777, 333, (6, 4)),
+        ((300, 200), 512, 512, (1, 1)),
+        ((300, 200), 364, 384, (1, 1)),
+    ];
+    for (picture, longest_edge, size, grid) in cases {
+        let mode = mode(longest_edge, size);
+        assert_eq!(mode.tile_grid(picture), grid, "{picture:?}, {longest_edge}, {size}");
+        let num_views = if grid == (1, 1) { 1 } else { 1 + grid.0 * grid.1 };
+        assert_eq!(mode.num_views(picture), num_views, "{picture:?}, {longest_edge}, {size}");
+        assert_eq!(ModeConfig { do_image_splitting: false, ..mode }.tile_grid(picture), (1, 1));
+    }
+}
+
+#[test]
+fn the_overview_can_be_last_and_a_description_follows_the_picture() {
+    let mut config = config(14);
+    config.overview = Overview::Last;
+    let mode = config.modes.get_mut(&Mode::High).unwrap();
+    (mode.size, mode.grid, mode.longest_edge) = (28, [1, 1], Some(112));
+    let processor = ImageProcessor::new(config).unwrap();
+    // 112 x 56, so two rows of four; each tile has its own red level.
+    let wide = picture(112, 56, |x, y| [(x / 28 * 20 + y / 28 * 100) as u8, 0, 0]);
+    let views = processor.views(&wide, Mode::High).unwrap();
+    assert_eq!((views.grid, views.kinds.len()), ((2, 4), 9));
+    assert_eq!(views.kinds[8], ViewKind::Overview);
+    for (index, kind) in views.kinds[..8].iter().enumerate() {
+        assert_eq!(*kind, ViewKind::Tile { row: index / 4, column: index % 4 });
+        let red = ((views.pixel_values[[index, 0, 14, 14]] * 0.5 + 0.5) * 255.0).round();
+        assert_eq!(red, (index % 4 * 20 + index / 4 * 100) as f32, "{kind:?}");
+    }
+    let description = processor.describe(Mode::High, &VisionConfig::vitdet_l(), (112, 56)).unwrap();
+    assert_eq!((description.views, description.image_tokens), (views.kinds, 9 * 144));
+    let rapid = processor.views(&wide, Mode::Rapid).unwrap();
+    assert_eq!((rapid.grid, rapid.kinds), ((1, 1), vec![ViewKind::Whole]));
 }
 
 proptest! {
