@@ -1,95 +1,156 @@
-//! A 3 x 3 convolution and average pooling as one matrix product.
+//! `"model_type": "conv_pool"`: the adapter of the on-device model.
 //!
 //! ```text
-//! direct:        tokens = mean over a window of conv(x)         one product for every patch
-//! pooled first:  tokens = conv weights * [ mean over the window of x shifted by (dy, dx), for the nine shifts ]
+//! features -> transformer layer -> proj (Cv -> hidden_size) -> 3 x 3 convolution -> average pooling -> + positions
 //! ```
-//!
-//! No non-linearity stands between the two, so that they commute, up to rounding: at 48 x 48 patches and 12 x 12 tokens
-//! the product is 16 times smaller. What lies outside the grid is 0 in a shifted grid, as the zero padding of the
-//! convolution has it; the mean still divides by the whole window.
-//!
-//! ```text
-//! stride = in / out (rounded down);  kernel = in - (out - 1) * stride
-//! ```
-//!
-//! Source: the AFM 2025 report (arXiv 2507.13575) for the parts; the order and the window are defined in
-//! `docs/architecture.md`.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, Array3, ArrayView2};
+use ocelli_nn::{Activation, EncoderLayer, EncoderLayerConfig, Linear, Weights, on_pool};
+use serde::{Deserialize, Serialize};
 
-/// Where the pooling windows of one axis lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PoolAxis {
-    /// Patches.
-    pub(crate) input: usize,
-    /// Tokens, from 1 to `input`.
-    pub(crate) output: usize,
-    /// Patches from one window to the next.
-    pub(crate) stride: usize,
-    /// Patches in a window.
-    pub(crate) kernel: usize,
+use crate::config::gelu;
+use crate::error::{Error, Result};
+use crate::pooled_conv::{PoolAxis, pool_shifted};
+use crate::position_embed::{POSITIONS, block_means};
+
+/// `"model_type": "conv_pool"`: transformer layer, linear layer, 3 x 3 convolution, average pooling.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConvPoolConfig {
+    /// Attention heads of the transformer layer; they divide the encoder's `hidden_size`.
+    pub num_attention_heads: usize,
+    /// Features inside its MLP.
+    pub intermediate_size: usize,
+    /// Activation of its MLP. Default: `gelu`.
+    #[serde(default = "gelu")]
+    pub hidden_act: Activation,
+    /// Epsilon of its layer norms. Default: 1e-6.
+    #[serde(default = "default_eps")]
+    pub layer_norm_eps: f32,
+    /// Whether a learned position embedding is added to the image tokens. Default: false.
+    #[serde(default)]
+    pub position_embedding: bool,
 }
 
-impl PoolAxis {
-    /// `None` when `output` is 0 or more than `input`.
-    pub(crate) fn new(input: usize, output: usize) -> Option<Self> {
-        if output == 0 || output > input {
-            return None;
+fn default_eps() -> f32 {
+    1e-6
+}
+
+impl ConvPoolConfig {
+    pub(crate) fn validate(&self, vision_hidden_size: usize) -> Result<()> {
+        let heads = self.num_attention_heads;
+        if heads == 0 || !vision_hidden_size.is_multiple_of(heads) {
+            return Err(Error::Config {
+                field: "num_attention_heads",
+                found: heads.to_string(),
+                expected: format!("a divisor of vision_config.hidden_size {vision_hidden_size}"),
+            });
         }
-        let stride = input / output;
-        Some(Self { input, output, stride, kernel: input - (output - 1) * stride })
+        if !(1..=1 << 16).contains(&self.intermediate_size) {
+            return Err(Error::Config {
+                field: "intermediate_size",
+                found: self.intermediate_size.to_string(),
+                expected: format!("1 to {}", 1 << 16),
+            });
+        }
+        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
+            return Err(Error::Config {
+                field: "layer_norm_eps",
+                found: self.layer_norm_eps.to_string(),
+                expected: "a number between 0 and 1".to_owned(),
+            });
+        }
+        Ok(())
     }
 
-    /// The patches of window `token` in the grid shifted by `shift` (0, 1, 2 for -1, 0, +1) that are inside the grid.
-    fn window(&self, token: usize, shift: usize) -> std::ops::Range<usize> {
-        let start = token * self.stride + shift;
-        start.max(1) - 1..(start + self.kernel).min(self.input + 1) - 1
+    pub(crate) fn num_parameters(&self, vision_hidden_size: usize, text_hidden_size: usize) -> usize {
+        let proj = text_hidden_size * (vision_hidden_size + 1);
+        let conv = text_hidden_size * (9 * text_hidden_size + 1);
+        let positions = if self.position_embedding { POSITIONS * POSITIONS * text_hidden_size } else { 0 };
+        self.layer(vision_hidden_size).num_parameters() + proj + conv + positions
+    }
+
+    pub(crate) fn num_operations(
+        &self,
+        vision_hidden_size: usize,
+        text_hidden_size: usize,
+        num_patches: usize,
+        num_tokens: usize,
+    ) -> u64 {
+        let proj = 2 * (num_patches * vision_hidden_size * text_hidden_size) as u64;
+        let conv = 2 * (num_tokens * 9 * text_hidden_size * text_hidden_size) as u64;
+        self.layer(vision_hidden_size).num_operations(&[num_patches]) + proj + conv
+    }
+
+    /// The configuration of the transformer layer.
+    fn layer(&self, vision_hidden_size: usize) -> EncoderLayerConfig {
+        EncoderLayerConfig {
+            hidden_size: vision_hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_attention_heads: self.num_attention_heads,
+            hidden_act: self.hidden_act,
+            layer_norm_eps: self.layer_norm_eps,
+            qkv_bias: true,
+            layer_scale: false,
+            gated_mlp: false,
+        }
     }
 }
 
-/// The nine shifted grids, pooled: `[rows * columns of tokens, 9 * features]` in the order y, x, feature.
-///
-/// `x`: `[rows * columns of patches, features]`.
-pub(crate) fn pool_shifted(x: ArrayView2<f32>, rows: PoolAxis, columns: PoolAxis) -> Array2<f32> {
-    let features = x.ncols();
-    let scale = 1.0 / (rows.kernel * columns.kernel) as f32;
-    let mut pooled = Array2::zeros((rows.output * columns.output, 9 * features));
-    // Sums over the columns of each window, for one row of patches: [columns.output, 3, features].
-    let mut row_sums = Array2::zeros((columns.output, 3 * features));
-    for y in 0..rows.input {
-        sum_columns(x, y, columns, &mut row_sums);
-        for token_row in 0..rows.output {
-            for dy in (0..3).filter(|&dy| rows.window(token_row, dy).contains(&y)) {
-                for token_column in 0..columns.output {
-                    let mut token = pooled.row_mut(token_row * columns.output + token_column);
-                    let target = token.as_slice_mut().expect("a fresh array is contiguous");
-                    let sums = row_sums.row(token_column);
-                    for (value, &sum) in target[dy * 3 * features..].iter_mut().zip(&sums) {
-                        *value += sum * scale;
-                    }
-                }
+#[derive(Debug)]
+pub(crate) struct ConvPool {
+    layer: EncoderLayer,
+    proj: Linear,
+    conv: Linear,
+    /// `[12, 12, hidden_size]`.
+    position_embedding: Option<Array3<f32>>,
+}
+
+impl ConvPool {
+    pub(crate) fn load(
+        weights: &Weights,
+        config: &ConvPoolConfig,
+        vision_hidden_size: usize,
+        text_hidden_size: usize,
+    ) -> Result<Self> {
+        let position_embedding = if config.position_embedding {
+            let shape = [POSITIONS, POSITIONS, text_hidden_size];
+            let values = weights.tensor("position_embedding", &shape)?;
+            Some(Array3::from_shape_vec(shape, values).expect("the tensor has the shape that was asked for"))
+        } else {
+            None
+        };
+        Ok(Self {
+            layer: EncoderLayer::load(&weights.pp("layer"), &config.layer(vision_hidden_size))?,
+            proj: weights.linear("proj", vision_hidden_size, text_hidden_size, true)?,
+            conv: weights.linear("conv", 9 * text_hidden_size, text_hidden_size, true)?,
+            position_embedding,
+        })
+    }
+
+    /// `features`: `[rows * columns of the grid, vision hidden_size]`.
+    pub(crate) fn adapt(
+        &self,
+        features: ArrayView2<f32>,
+        grid: (usize, usize),
+        pooled: (usize, usize),
+    ) -> Result<Array2<f32>> {
+        let (rows, columns) = PoolAxis::new(grid.0, pooled.0)
+            .zip(PoolAxis::new(grid.1, pooled.1))
+            .ok_or(Error::Pooled { grid, pooled })?;
+        let positions = match &self.position_embedding {
+            Some(table) => Some(block_means(table, pooled).ok_or(Error::Positions { pooled })?),
+            None => None,
+        };
+        Ok(on_pool(|| {
+            let mut tokens = features.to_owned();
+            let num_patches = tokens.nrows();
+            self.layer.forward(&mut tokens, &[num_patches]);
+            let projected = self.proj.forward(tokens.view()); // [rows * columns, hidden_size]
+            let mut image_tokens = self.conv.forward(pool_shifted(projected.view(), rows, columns).view());
+            if let Some(positions) = positions {
+                image_tokens += &positions;
             }
-        }
-    }
-    pooled
-}
-
-/// `row_sums[token, dx]` = the sum of the patches of row `y` in the token's window, shifted by dx.
-fn sum_columns(x: ArrayView2<f32>, y: usize, columns: PoolAxis, row_sums: &mut Array2<f32>) {
-    let features = x.ncols();
-    row_sums.fill(0.0);
-    for (token, mut sums) in row_sums.outer_iter_mut().enumerate() {
-        let sums = sums.as_slice_mut().expect("a fresh array is contiguous");
-        for (dx, sum) in sums.chunks_exact_mut(features).enumerate() {
-            for column in columns.window(token, dx) {
-                for (value, &patch) in sum.iter_mut().zip(x.row(y * columns.input + column)) {
-                    *value += patch;
-                }
-            }
-        }
+            image_tokens
+        }))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -50,6 +50,20 @@ pub enum Error {
         /// Rows and columns of image tokens.
         pooled: (usize, usize),
     },
+    /// An adapter that makes a fixed number of tokens of a grid is asked for another.
+    #[error(
+        "a grid of {} x {} patches cannot become {} x {} image tokens: this adapter makes one of every {scale_factor} x {scale_factor} patches, \
+         see `pooled` in preprocessor_config.json",
+        grid.0, grid.1, pooled.0, pooled.1
+    )]
+    Grid {
+        /// Rows and columns of patches.
+        grid: (usize, usize),
+        /// Rows and columns of image tokens.
+        pooled: (usize, usize),
+        /// Side of the square of patches that become one token.
+        scale_factor: usize,
+    },
     /// The position embedding cannot be averaged to this grid.
     #[error(
         "{} x {} image tokens do not divide the {} x {} position embedding of the adapter: see `pooled` in \
@@ -70,7 +84,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Config { .. } => ErrorKind::Config,
-            Self::Features { .. } | Self::Pooled { .. } | Self::Positions { .. } => ErrorKind::Shape,
+            Self::Features { .. } | Self::Pooled { .. } | Self::Grid { .. } | Self::Positions { .. } => {
+                ErrorKind::Shape
+            }
             Self::Weights(_) => ErrorKind::Weights,
         }
     }
