@@ -1,20 +1,21 @@
-//! Attention of the decoder: grouped queries, rotation before the norm of each head, keys and values from the cache.
+//! Attention of the decoder: grouped queries, rotation and norm of each head, keys and values from the cache.
 //!
 //! ```text
 //! n = rms(x, norm)
 //! q, k, v = split(n Wqkv^T)                        a reuse layer: q = n Wq^T, and no k, v of its own
-//! q, k = rms(rope(q), query_norm), rms(rope(k), key_norm)
+//! q, k = rms(rope(q), query_norm), rms(rope(k), key_norm)        or the norm first (Qwen3), or no norm (Llama, Qwen2)
 //! cache k, v
 //! x = x + softmax(q k^T / sqrt(head_dim)) v Wo^T   a reuse layer: k, v of the last layer that has them
 //! ```
 //!
-//! Source: tamm 0.2.0, `layers/attention.py` and `layers/transformer/layer_sequence/kv_reuse.py`.
+//! Source: tamm 0.2.0, `layers/attention.py` and `layers/transformer/layer_sequence/kv_reuse.py`; transformers, `modeling_llama.py`,
+//! `modeling_qwen2.py` and `modeling_qwen3.py`.
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
-use ocelli_kernels::{Isa, RotaryCoefficients, attention_cached, rope_interleaved};
+use ocelli_kernels::{Isa, RotaryCoefficients, attention_cached, rope_halves, rope_interleaved};
 use ocelli_nn::{Linear, RmsNorm, Weights};
 
-use crate::config::TextConfig;
+use crate::config::{QkNorm, RopePairing, TextConfig};
 use crate::error::{Error, Result};
 use crate::kv_cache::{KvCache, StaticScales, static_scale};
 use crate::loader::Loader;
@@ -26,10 +27,13 @@ pub(crate) struct Attention {
     norm: RmsNorm,
     projection: Projection,
     /// Over `head_dim`, shared by all heads.
-    query_norm: RmsNorm,
-    /// The same; none in a layer that reuses keys and values.
+    query_norm: Option<RmsNorm>,
     key_norm: Option<RmsNorm>,
     o_proj: Linear,
+    /// Not in a layer that reuses those of another.
+    makes_kv: bool,
+    qk_norm: QkNorm,
+    rope_pairing: RopePairing,
     sizes: Sizes,
 }
 
@@ -52,23 +56,30 @@ pub(crate) struct Tokens<'a> {
 impl Attention {
     /// The attention of layer `name`, which makes keys and values or reuses them.
     pub(crate) fn load(loader: &Loader<'_>, name: &str, reuses_kv: bool) -> Result<Self> {
-        let TextConfig { hidden_size, head_dim, rms_norm_eps, .. } = *loader.config;
+        let TextConfig { hidden_size, head_dim, rms_norm_eps, qk_norm, rope_pairing, qkv_bias, o_bias, .. } =
+            *loader.config;
         let (q_dim, kv_dim) = (loader.config.q_dim(), loader.config.kv_dim());
         let weights = loader.weights.pp(format!("{name}.attention"));
-        let head_norm = |name: &str| RmsNorm::load(&weights.pp(name), head_dim, rms_norm_eps);
+        let head_norm = |name: &str| -> Result<Option<RmsNorm>> {
+            let load = || RmsNorm::load(&weights.pp(name), head_dim, rms_norm_eps);
+            Ok((qk_norm != QkNorm::None).then(load).transpose()?)
+        };
         let (projection, query_norm, key_norm) = if reuses_kv {
-            let first = loader.linear(&format!("{name}.attention.q_transform"), hidden_size, q_dim)?;
+            let first = loader.linear(&format!("{name}.attention.q_transform"), hidden_size, q_dim, qkv_bias)?;
             (Projection { first, others: Vec::new() }, head_norm("q_norm.query_norm")?, None)
         } else {
             let projection = loader.qkv_projection(&format!("{name}.attention.qkv_transform"))?;
-            (projection, head_norm("qk_norm.query_norm")?, Some(head_norm("qk_norm.key_norm")?))
+            (projection, head_norm("qk_norm.query_norm")?, head_norm("qk_norm.key_norm")?)
         };
         Ok(Self {
             norm: RmsNorm::load(&weights.pp("norm"), hidden_size, rms_norm_eps)?,
             projection,
             query_norm,
             key_norm,
-            o_proj: loader.linear(&format!("{name}.attention.output_transform"), q_dim, hidden_size)?,
+            o_proj: loader.linear(&format!("{name}.attention.output_transform"), q_dim, hidden_size, o_bias)?,
+            makes_kv: !reuses_kv,
+            qk_norm,
+            rope_pairing,
             sizes: Sizes { num_heads: loader.config.num_attention_heads, head_dim, q_dim, kv_dim },
         })
     }
@@ -85,10 +96,10 @@ impl Attention {
         let Sizes { num_heads, head_dim, q_dim, kv_dim, .. } = self.sizes;
         let qkv = self.projection.forward(self.norm.forward(hidden.view()).view());
         let mut queries = columns(qkv.view(), 0, q_dim);
-        rotate_and_norm(&mut queries, &self.query_norm, tokens.rotary);
-        if let Some(key_norm) = &self.key_norm {
+        self.place(&mut queries, self.query_norm.as_ref(), tokens.rotary);
+        if self.makes_kv {
             let mut keys = columns(qkv.view(), q_dim, kv_dim);
-            rotate_and_norm(&mut keys, key_norm, tokens.rotary);
+            self.place(&mut keys, self.key_norm.as_ref(), tokens.rotary);
             cache.write(cache_layer, &keys, &columns(qkv.view(), q_dim + kv_dim, kv_dim));
         }
         let mut attended = Array2::zeros((hidden.nrows(), q_dim));
@@ -98,12 +109,21 @@ impl Attention {
         }
         *hidden += &self.o_proj.forward(attended.view());
     }
-}
 
-/// `heads`: `[tokens, heads * head_dim]`.
-fn rotate_and_norm(heads: &mut [f32], norm: &RmsNorm, rotary: &RotaryCoefficients) {
-    rope_interleaved(heads, rotary);
-    norm.forward_slice(heads);
+    /// Rotation and norm of queries or keys, `[tokens, heads * head_dim]`, in the order of the model.
+    fn place(&self, heads: &mut [f32], norm: Option<&RmsNorm>, rotary: &RotaryCoefficients) {
+        let norm_at = |order: QkNorm| norm.filter(|_| self.qk_norm == order);
+        if let Some(norm) = norm_at(QkNorm::BeforeRotation) {
+            norm.forward_slice(heads);
+        }
+        match self.rope_pairing {
+            RopePairing::Interleaved => rope_interleaved(heads, rotary),
+            RopePairing::Halves => rope_halves(heads, rotary),
+        }
+        if let Some(norm) = norm_at(QkNorm::AfterRotation) {
+            norm.forward_slice(heads);
+        }
+    }
 }
 
 /// Some columns, row after row.

@@ -90,7 +90,7 @@ impl Decoder {
                 .map(|layer| DecoderLayer::load(loader, layer))
                 .collect::<Result<_>>()?,
             output_norm: RmsNorm::load(&weights.pp("output_norm"), hidden_size, config.rms_norm_eps)?,
-            rotary: RotaryEmbedding::new(config.head_dim, config.rope_theta),
+            rotary: config.rotary_embedding(),
             static_scales: scales.into_iter().collect::<Option<_>>().unwrap_or_default(),
             config: config.clone(),
         })

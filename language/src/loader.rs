@@ -34,25 +34,25 @@ impl Loader<'_> {
         }
     }
 
-    /// A linear layer without bias.
-    pub(crate) fn linear(&self, module: &str, in_features: usize, out_features: usize) -> Result<Linear> {
-        let linear = self.plain_linear(module, "", in_features, out_features)?;
+    /// A linear layer.
+    pub(crate) fn linear(&self, module: &str, in_features: usize, out_features: usize, bias: bool) -> Result<Linear> {
+        let linear = self.plain_linear(module, "", in_features, out_features, bias)?;
         self.adapt(linear, module, "", LoraOutputs { first: 0, count: out_features })
     }
 
     /// Queries, keys and values side by side, `[q_dim + 2 * kv_dim]`.
     pub(crate) fn qkv_projection(&self, module: &str) -> Result<Projection> {
-        let hidden_size = self.config.hidden_size;
+        let (hidden_size, bias) = (self.config.hidden_size, self.config.qkv_bias);
         let counts = [self.config.q_dim(), self.config.kv_dim(), self.config.kv_dim()];
         let part_name = |part: usize| format!("lora_{part}.");
         if self.is_matrix(&self.matrix_name(module, ".linear_0")) {
             let part = |part: usize| {
-                let linear = self.plain_linear(module, &format!(".linear_{part}"), hidden_size, counts[part])?;
+                let linear = self.plain_linear(module, &format!(".linear_{part}"), hidden_size, counts[part], bias)?;
                 self.adapt(linear, module, &part_name(part), LoraOutputs { first: 0, count: counts[part] })
             };
             return Ok(Projection { first: part(0)?, others: vec![part(1)?, part(2)?] });
         }
-        let mut linear = self.plain_linear(module, ".fused_linear", hidden_size, counts.iter().sum())?;
+        let mut linear = self.plain_linear(module, ".fused_linear", hidden_size, counts.iter().sum(), bias)?;
         let mut first = 0;
         for (part, count) in counts.into_iter().enumerate() {
             linear = self.adapt(linear, module, &part_name(part), LoraOutputs { first, count })?;
@@ -61,8 +61,15 @@ impl Loader<'_> {
         Ok(Projection { first: linear, others: Vec::new() })
     }
 
-    fn plain_linear(&self, module: &str, inner: &str, in_features: usize, out_features: usize) -> Result<Linear> {
-        Ok(self.weights.linear(&self.matrix_name(module, inner), in_features, out_features, false)?)
+    fn plain_linear(
+        &self,
+        module: &str,
+        inner: &str,
+        in_features: usize,
+        out_features: usize,
+        bias: bool,
+    ) -> Result<Linear> {
+        Ok(self.weights.linear(&self.matrix_name(module, inner), in_features, out_features, bias)?)
     }
 
     fn adapt(&self, linear: Linear, module: &str, part: &str, outputs: LoraOutputs) -> Result<Linear> {

@@ -30,7 +30,7 @@ impl Mlp {
         let (hidden_size, intermediate_size) = (loader.config.hidden_size, loader.config.intermediate_size);
         let name = format!("{name}.feed_forward");
         let linear = |module: &str, in_features, out_features| {
-            loader.linear(&format!("{name}.{module}"), in_features, out_features)
+            loader.linear(&format!("{name}.{module}"), in_features, out_features, loader.config.mlp_bias)
         };
         Ok(Self {
             norm: RmsNorm::load(&loader.weights.pp(format!("{name}.norm")), hidden_size, loader.config.rms_norm_eps)?,

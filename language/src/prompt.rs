@@ -1,17 +1,18 @@
 //! The layout of a prompt: its token ids, and which of its positions are image tokens.
 //!
-//! Each piece of the rendered conversation is encoded by itself: the template's with special tokens, people's without, and a picture as
-//! `<image_start>` + one `<image>` an image token + `<image_end>` for every view. The ids of `<image>` only hold the place: the
-//! adapter's outputs are put into the embeddings at those positions.
+//! The rendered conversation is encoded as one text ([`Tokenizer::encode_parts`]), in which each view of a picture has the image token once, as
+//! [`ImagePrompt`] writes it; that one becomes as many as the view has. The ids of image tokens only hold the place: the adapter's outputs
+//! are put into the embeddings at those positions.
 
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use crate::chat_template::{ChatTemplate, Message, PromptPiece};
-use crate::config::ImageTokenIds;
 use crate::error::{Error, Result};
+use crate::image_prompt::ImagePrompt;
 use crate::tokenizer::{Markup, Tokenizer};
 
 /// Token ids of a prompt and the positions of its image tokens.
@@ -22,38 +23,56 @@ pub struct PromptLayout {
 }
 
 impl PromptLayout {
-    /// Lays a conversation out, with the beginning of an answer at its end if `add_generation_prompt`.
+    /// Lays a conversation out, with the beginning of an answer at its end if `add_generation_prompt`. Without `images` there can be no pictures
+    /// in it.
     ///
     /// # Errors
-    /// [`ErrorKind::Template`](crate::ErrorKind::Template) and [`ErrorKind::Tokenizer`](crate::ErrorKind::Tokenizer).
+    /// [`ErrorKind::Template`](crate::ErrorKind::Template) and [`ErrorKind::Tokenizer`](crate::ErrorKind::Tokenizer);
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a picture without `images`.
     pub fn new(
         messages: &[Message],
         add_generation_prompt: bool,
         template: &ChatTemplate,
         tokenizer: &Tokenizer,
-        image_token_ids: &ImageTokenIds,
+        images: Option<&ImagePrompt>,
     ) -> Result<Self> {
-        let mut layout = Self::default();
-        for piece in template.render(messages, add_generation_prompt)? {
-            match piece {
-                PromptPiece::Template(text) => layout.token_ids.extend(tokenizer.encode(&text, Markup::Special)?),
-                PromptPiece::Text(text) => layout.token_ids.extend(tokenizer.encode(&text, Markup::Plain)?),
-                PromptPiece::Image { num_views, tokens_per_view } => {
-                    layout.push_views(num_views, tokens_per_view, image_token_ids);
+        let image_token = images.map(|images| images.image_token.as_str());
+        let mut parts = Vec::new();
+        let mut view_lengths = VecDeque::new();
+        for piece in template.render(messages, add_generation_prompt, image_token)? {
+            match (piece, images) {
+                (PromptPiece::Template(text), _) => parts.push((Markup::Special, text)),
+                (PromptPiece::Text(text), _) => parts.push((Markup::Plain, text)),
+                (PromptPiece::Image { tiles: (rows, columns), tokens_per_view }, Some(images)) => {
+                    let num_views = if (rows, columns) == (1, 1) { 1 } else { rows * columns + 1 };
+                    view_lengths.extend(std::iter::repeat_n(tokens_per_view, num_views));
+                    parts.push((Markup::Special, images.write((rows, columns))));
+                }
+                (PromptPiece::Image { .. }, None) => {
+                    return Err(Error::Unsupported {
+                        what: "a picture in the prompt".into(),
+                        hint: "this model is a decoder alone and reads text",
+                    });
                 }
             }
         }
-        Ok(layout)
-    }
-
-    fn push_views(&mut self, num_views: usize, tokens_per_view: usize, ids: &ImageTokenIds) {
-        for _ in 0..num_views {
-            self.token_ids.push(ids.image_start_token_id);
-            let start = self.token_ids.len();
-            self.token_ids.resize(start + tokens_per_view, ids.image_token_id);
-            self.image_ranges.push(start..self.token_ids.len());
-            self.token_ids.push(ids.image_end_token_id);
+        let parts: Vec<(Markup, &str)> = parts.iter().map(|(markup, text)| (*markup, text.as_str())).collect();
+        let mut layout = Self::default();
+        let ids = tokenizer.encode_parts(&parts)?;
+        let bos_token_id = images.and_then(|images| images.bos_token_id);
+        layout.token_ids.extend(bos_token_id.filter(|bos| ids.first() != Some(bos)));
+        for id in ids {
+            match images {
+                Some(images) if id == images.image_token_id => {
+                    let Some(length) = view_lengths.pop_front() else { return Err(stray_image_token(images)) };
+                    let start = layout.token_ids.len();
+                    layout.token_ids.resize(start + length, id);
+                    layout.image_ranges.push(start..start + length);
+                }
+                _ => layout.token_ids.push(id),
+            }
         }
+        Ok(layout)
     }
 
     /// Token ids, `[num_tokens]`; those of image tokens hold their place.
@@ -125,24 +144,41 @@ impl PromptLayout {
     }
 }
 
+/// More image tokens than views: the template wrote one of its own.
+fn stray_image_token(images: &ImagePrompt) -> Error {
+    let message = format!("chat_template.jinja writes {} where there is no picture", images.image_token);
+    Error::Template { message }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::TextConfig;
     use crate::chat_template::{PromptPart, Role};
     use crate::tokenizer::tests::byte_tokenizer;
 
-    const IDS: ImageTokenIds = ImageTokenIds { image_start_token_id: 4, image_end_token_id: 5, image_token_id: 6 };
+    fn image_prompt(tokenizer: &Tokenizer) -> ImagePrompt {
+        let config = json!({"image_start_token_id": 4, "image_end_token_id": 5, "image_token_id": 6});
+        let text = json!({"model_type": "afm_text_v7", "vocab_size": 1024, "hidden_size": 8, "intermediate_size": 8,
+                          "num_hidden_layers": 1, "num_attention_heads": 1});
+        ImagePrompt::from_config_json(&config, &TextConfig::from_json(&text).unwrap(), tokenizer, true).unwrap()
+    }
 
     fn layout(parts: Vec<PromptPart>) -> PromptLayout {
-        let template = ChatTemplate::new(include_str!("../../assets/nano/chat_template.jinja").into()).unwrap();
+        let template = ChatTemplate::new(include_str!("../../assets/nano/chat_template.jinja")).unwrap();
         let messages = [Message { role: Role::User, parts }];
-        PromptLayout::new(&messages, true, &template, &byte_tokenizer().tokenizer, &IDS).unwrap()
+        {
+            let tokenizer = byte_tokenizer().tokenizer;
+            PromptLayout::new(&messages, true, &template, &tokenizer, Some(&image_prompt(&tokenizer))).unwrap()
+        }
     }
 
     #[test]
     fn a_caption_prompt_has_its_pieces_encoded_separately() {
         let tokenizer = byte_tokenizer();
-        let picture = PromptPart::Image { num_views: 1, tokens_per_view: 144 };
+        let picture = PromptPart::Image { tiles: (1, 1), tokens_per_view: 144 };
         let layout = layout(vec![picture, PromptPart::Text("Describe the picture.".into())]);
         let expected = [
             vec![1, 2],
@@ -163,11 +199,12 @@ mod tests {
         let json = include_bytes!("../../assets/nano/tokenizer.json");
         let tokenizer = Tokenizer::from_bytes(json).unwrap();
         tokenizer.check_vocab_size(1024).unwrap();
-        let template = ChatTemplate::new(include_str!("../../assets/nano/chat_template.jinja").into()).unwrap();
-        let picture = PromptPart::Image { num_views: 1, tokens_per_view: 9 };
+        let template = ChatTemplate::new(include_str!("../../assets/nano/chat_template.jinja")).unwrap();
+        let picture = PromptPart::Image { tiles: (1, 1), tokens_per_view: 9 };
         let question = "Describe the picture.";
         let messages = [Message { role: Role::User, parts: vec![picture, PromptPart::Text(question.into())] }];
-        let layout = PromptLayout::new(&messages, true, &template, &tokenizer, &IDS).unwrap();
+        let layout =
+            PromptLayout::new(&messages, true, &template, &tokenizer, Some(&image_prompt(&tokenizer))).unwrap();
         let encode = |text| tokenizer.encode(text, Markup::Plain).unwrap();
         let views = [vec![4], vec![6; 9], vec![5]].concat();
         let expected =
@@ -182,15 +219,15 @@ mod tests {
     #[test]
     fn every_view_of_a_picture_has_its_own_boundaries() {
         let layout = layout(vec![
-            PromptPart::Image { num_views: 2, tokens_per_view: 3 },
+            PromptPart::Image { tiles: (1, 2), tokens_per_view: 3 },
             PromptPart::Text("<image>".into()),
-            PromptPart::Image { num_views: 1, tokens_per_view: 2 },
+            PromptPart::Image { tiles: (1, 1), tokens_per_view: 2 },
         ]);
-        assert_eq!(layout.token_ids()[7..17], [4, 6, 6, 6, 5, 4, 6, 6, 6, 5]);
-        assert_eq!(layout.image_ranges(), [8..11, 13..16, 25..27]);
+        assert_eq!(layout.token_ids()[7..22], [4, 6, 6, 6, 5].repeat(3));
+        assert_eq!(layout.image_ranges(), [8..11, 13..16, 18..21, 30..32]);
         assert_eq!(
             layout.token_ids().iter().filter(|&&id| id == 6).count(),
-            8,
+            11,
             "`<image>` in a text is no image token"
         );
     }
@@ -198,8 +235,8 @@ mod tests {
     #[test]
     fn image_tokens_are_spliced_by_position() {
         let layout = layout(vec![
-            PromptPart::Image { num_views: 1, tokens_per_view: 2 },
-            PromptPart::Image { num_views: 1, tokens_per_view: 1 },
+            PromptPart::Image { tiles: (1, 1), tokens_per_view: 2 },
+            PromptPart::Image { tiles: (1, 1), tokens_per_view: 1 },
         ]);
         let mut embeddings = Array2::zeros((layout.token_ids().len(), 2));
         let images = ndarray::array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]];
@@ -222,7 +259,7 @@ mod tests {
     #[test]
     fn the_layout_can_be_read() {
         let layout =
-            layout(vec![PromptPart::Image { num_views: 2, tokens_per_view: 9 }, PromptPart::Text("Hi".into())]);
+            layout(vec![PromptPart::Image { tiles: (1, 2), tokens_per_view: 9 }, PromptPart::Text("Hi".into())]);
         insta::assert_snapshot!(layout.describe(&byte_tokenizer().tokenizer));
     }
 }

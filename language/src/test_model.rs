@@ -99,8 +99,13 @@ impl TestModel {
         }
         writer.write(path).unwrap();
         let Storage::Packed(bits) = storage else { return None };
-        let part =
-            |prefix: &str| QuantizedPart { prefix: prefix.into(), bits, group_size: Some(32), activation_bits: 8 };
+        let part = |prefix: &str| QuantizedPart {
+            prefix: prefix.into(),
+            bits,
+            group_size: Some(32),
+            activation_bits: 8,
+            zero_point: None,
+        };
         Some(QuantizationConfig {
             quant_method: "ocelli".into(),
             format_version: ocelli_nn::FORMAT_VERSION,

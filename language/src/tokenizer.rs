@@ -2,6 +2,12 @@
 //!
 //! There are two ways in. The text of a template is [`Markup::Special`]: `<turn_end>` in it is the token that ends a turn. The text
 //! of a user is [`Markup::Plain`]: the same nine characters are nine characters, so nobody can end a turn by writing so.
+//! [`Tokenizer::encode_parts`] encodes a prompt of both as one text, as the models were trained, and part by part where that would make tokens of
+//! a user's characters.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 
@@ -22,6 +28,8 @@ pub enum Markup {
 pub struct Tokenizer {
     special: tokenizers::Tokenizer,
     plain: tokenizers::Tokenizer,
+    /// The ids that only [`Markup::Special`] gives.
+    special_ids: HashSet<u32>,
     /// One more than the largest token id.
     num_ids: usize,
 }
@@ -40,7 +48,10 @@ impl Tokenizer {
         let mut plain = special.clone();
         plain.set_encode_special_tokens(true);
         let num_ids = special.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
-        Ok(Self { special, plain, num_ids })
+        check_added_ids(bytes, &special)?;
+        let added = special.get_added_tokens_decoder().into_iter();
+        let special_ids = added.filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        Ok(Self { special, plain, special_ids, num_ids })
     }
 
     /// One more than the largest token id.
@@ -84,6 +95,34 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The ids of a text in parts. It is encoded as one text, so that words go on from one part to the next, unless that gives other special
+    /// tokens than those of the parts of [`Markup::Special`]: then each part is encoded by itself.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_parts(&self, parts: &[(Markup, &str)]) -> Result<Vec<u32>> {
+        let whole: String = parts.iter().map(|(_, text)| *text).collect();
+        let ids = self.encode(&whole, Markup::Special)?;
+        let mut expected = Vec::new();
+        for (_, text) in parts.iter().filter(|(markup, _)| *markup == Markup::Special) {
+            expected.extend(self.encode(text, Markup::Special)?);
+        }
+        let is_special = |id: &&u32| self.is_special(**id);
+        if ids.iter().filter(is_special).eq(expected.iter().filter(is_special)) {
+            return Ok(ids);
+        }
+        let mut ids = Vec::new();
+        for (markup, text) in parts {
+            ids.extend(self.encode(text, *markup)?);
+        }
+        Ok(ids)
+    }
+
+    /// What the tokenizer itself would put before a text: a beginning token, or nothing.
+    pub fn prefix(&self) -> Vec<u32> {
+        self.special.encode_fast("", true).map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default()
+    }
+
     /// The text of a sequence of ids, without special tokens. Bytes that are no UTF-8 become U+FFFD; an id without a token is
     /// nothing.
     ///
@@ -96,6 +135,11 @@ impl Tokenizer {
     /// A token as tokenizer.json spells it, such as `<turn_end>` or `Ġpicture`.
     pub fn token(&self, id: u32) -> Option<String> {
         self.special.id_to_token(id)
+    }
+
+    /// Whether an id is of a special token.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id)
     }
 
     /// The id of a token as tokenizer.json spells it.
@@ -116,6 +160,22 @@ fn piece_end(text: &str) -> usize {
         Some(offset) => shortest + offset,
         None => longest,
     }
+}
+
+/// Checks that added tokens got the ids that the file gives them: where one is missing, those after it would move up.
+fn check_added_ids(bytes: &[u8], tokenizer: &tokenizers::Tokenizer) -> Result<()> {
+    let file: Value = serde_json::from_slice(bytes).map_err(|cause| error(cause.to_string()))?;
+    for token in file["added_tokens"].as_array().into_iter().flatten() {
+        let (Some(content), Some(id)) = (token["content"].as_str(), token["id"].as_u64()) else { continue };
+        let found = tokenizer.token_to_id(content);
+        if found.map(u64::from) != Some(id) {
+            let found = found.map_or("none".to_owned(), |id| id.to_string());
+            return Err(error(format!(
+                "the added token `{content}` has id {id} there, but gets {found}: is one before it missing?"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn error(message: String) -> Error {

@@ -1,14 +1,15 @@
-//! What happens inside a decoder on given inputs, for comparison with another framework: `ocelli trace`.
+//! What happens inside a decoder on given inputs, for comparison with another framework: the decoder's part of `ocelli trace`.
 //!
 //! Inputs and outputs are safetensors files; only `token_ids` has to be there.
 //!
 //! | input | shape | |
 //! | --- | --- | --- |
-//! | `token_ids` | `[S]` | i64, as all but the embeddings |
+//! | `token_ids` | `[S]` | i64, as all but the embeddings; where pictures are traced too, those of image tokens hold their place |
 //! | `embeddings_in` | `[S, hidden_size]` | f32 embeddings in place of tokens |
 //! | `chunks` | `[n]` | sizes of the pieces of a prefill; they sum to S |
 //! | `packed.segment_ids` | `[S]` | sequences packed into one: tokens see their own segment, positions count in it |
 //! | `rope.positions` | `[p]` | positions whose rotation is wanted |
+//! | `greedy.num_tokens` | `[1]` | tokens of the continuation; 16 if it is not given |
 //!
 //! | output | shape | |
 //! | --- | --- | --- |
@@ -18,37 +19,23 @@
 //! | `embeddings_in.logits`, `packed.logits` | `[S, vocab_size]` | |
 //! | `cache.keys`, `cache.values` | `[layers with keys and values, S, kv_dim]` | after the prefill in chunks, as attention reads them |
 //! | `chunked.last_logits` | `[vocab_size]` | of the last position of that prefill |
-//! | `greedy.tokens`, `greedy.logits` | `[16]`, `[16, vocab_size]` | the continuation; row 0 is `chunked.last_logits` |
+//! | `greedy.tokens`, `greedy.logits` | `[n]`, `[n, vocab_size]` | the continuation; row 0 is `chunked.last_logits` |
 //! | `sampling.{settings}` | `[vocab_size]` | probabilities from `chunked.last_logits` |
 //! | `rope.cos`, `rope.sin` | `[p, head_dim / 2]` | |
 //! | `without_adapter.logits` | `[S, vocab_size]` | with an adapter beside the model: the model alone |
 //!
-//! The cache is f32, or has the checkpoint's static 8-bit ranges where it has some, as `tamm` computes. An adapter.safetensors beside the
+//! `hidden_states` is left out where only the last layer is wanted. The cache is f32, or has the checkpoint's static 8-bit ranges where it has some, as `tamm` computes. An adapter.safetensors beside the
 //! model is active.
 
-use std::path::Path;
-
 use ndarray::{Array2, ArrayView2, Axis};
-use ocelli_nn::{QuantizationConfig, Weights, WeightsWriter};
-use serde_json::Value;
+use ocelli_nn::{Weights, WeightsWriter};
 
 use crate::config::TextConfig;
 use crate::decoder::{Decoder, Wanted};
 use crate::error::{Error, Result};
-use crate::files;
-use crate::json_fields::JsonFields;
 use crate::kv_cache::{KvCache, KvKind};
 use crate::sampler::{Sampler, SamplingOptions, argmax};
 use crate::trace_inputs::TraceInputs;
-
-/// Tokens of the greedy continuation.
-const NUM_GREEDY_TOKENS: usize = 16;
-
-/// An adapter beside a model.
-const ADAPTER_FILE: &str = "adapter.safetensors";
-
-/// The largest config.json that is read.
-const MAX_CONFIG_BYTES: u64 = 16 << 20;
 
 /// The sampling settings whose probabilities are traced: name, temperature, `top_k`, `top_p`.
 const SAMPLING: [(&str, f32, Option<usize>, Option<f32>); 4] = [
@@ -58,62 +45,78 @@ const SAMPLING: [(&str, f32, Option<usize>, Option<f32>); 4] = [
     ("t1.0_k12_p0.6", 1.0, Some(12), Some(0.6)),
 ];
 
-/// Runs the decoder of `model_dir` on the tensors of the file `inputs`, and collects the outputs; [`WeightsWriter::write`] writes them.
+/// Which hidden states are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TracedLayers {
+    /// Those of every layer.
+    All,
+    /// The last alone.
+    Last,
+}
+
+/// The image tokens of a trace.
+#[derive(Debug, Clone, Copy)]
+pub struct TracedImages<'a> {
+    /// The id that holds the place of an image token in `token_ids`.
+    pub image_token_id: u32,
+    /// `[image tokens, hidden_size]`, as many as there are such ids.
+    pub tokens: ArrayView2<'a, f32>,
+}
+
+/// Runs the decoder of `weights` on `inputs`, and collects the outputs in `outputs`; [`WeightsWriter::write`] writes them. With a low-rank
+/// adapter `lora`, it is active.
 ///
 /// # Errors
-/// An error naming the file, and the field or tensor, that is missing, broken or does not fit;
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for another family than `afm_text_v7`.
-pub fn trace(model_dir: &Path, inputs: &Path) -> Result<WeightsWriter> {
-    let (config, quantization) = read_config(&model_dir.join("config.json"))?;
-    let mut weights = Weights::open(model_dir)?;
-    if let Some(quantization) = quantization {
-        weights = weights.with_quantization(quantization)?;
-    }
-    let inputs = TraceInputs::read(inputs, &config)?;
-    let adapter_path = model_dir.join(ADAPTER_FILE);
-    let mut outputs = WeightsWriter::new();
-    if !adapter_path.exists() {
-        run(&Decoder::load(&weights, &config)?, &inputs, &mut outputs)?;
-        return Ok(outputs);
-    }
-    let decoder = Decoder::load_with_adapter(&weights, &config, &Weights::open(&adapter_path)?)?;
-    run(&decoder, &inputs, &mut outputs)?;
-    let base = Decoder::load(&weights, &config)?;
-    let logits = all_logits(&base, base.embed(&inputs.token_ids)?.view())?;
-    write_matrix(&mut outputs, "without_adapter.logits", &logits)?;
-    Ok(outputs)
+/// An error naming the field or tensor that is missing, broken or does not fit.
+pub fn trace(
+    weights: &Weights,
+    config: &TextConfig,
+    lora: Option<&Weights>,
+    inputs: &TraceInputs,
+    images: Option<TracedImages<'_>>,
+    layers: TracedLayers,
+    outputs: &mut WeightsWriter,
+) -> Result<()> {
+    let Some(lora) = lora else { return run(&Decoder::load(weights, config)?, inputs, images, layers, outputs) };
+    run(&Decoder::load_with_adapter(weights, config, lora)?, inputs, images, layers, outputs)?;
+    let base = Decoder::load(weights, config)?;
+    let logits = all_logits(&base, embeddings(&base, inputs, images)?.view())?;
+    write_matrix(outputs, "without_adapter.logits", &logits)
 }
 
-fn read_config(path: &Path) -> Result<(TextConfig, Option<QuantizationConfig>)> {
-    const FILE: &str = "config.json";
-    let bytes = files::read(path, MAX_CONFIG_BYTES)?;
-    let not_json = |cause: serde_json::Error| Error::Config {
-        file: FILE,
-        field: "(the whole)".into(),
-        found: format!("not JSON: {cause}"),
-        expected: "a model's configuration".into(),
-    };
-    let value: Value = serde_json::from_slice(&bytes).map_err(not_json)?;
-    let fields = JsonFields::new(FILE, &value)?;
-    let quantization = match fields.find(&["quantization_config"]) {
-        None => None,
-        Some((name, value)) => Some(serde_json::from_value(value.clone()).map_err(|cause| {
-            fields.error(name, format!("not readable ({cause})"), "a quantization_config of ocelli")
-        })?),
-    };
-    Ok((TextConfig::from_config_json(&value)?, quantization))
+/// The embeddings of the tokens, with image tokens in their places.
+fn embeddings(decoder: &Decoder, inputs: &TraceInputs, images: Option<TracedImages<'_>>) -> Result<Array2<f32>> {
+    let mut embeddings = decoder.embed(&inputs.token_ids)?;
+    let Some(TracedImages { image_token_id, tokens }) = images else { return Ok(embeddings) };
+    let ids = inputs.token_ids.iter().zip(embeddings.rows_mut());
+    let places: Vec<_> = ids.filter(|(id, _)| **id == image_token_id).map(|(_, row)| row).collect();
+    if places.len() != tokens.nrows() {
+        return Err(Error::Shape {
+            what: "the array of image tokens",
+            found: format!("{:?}", tokens.shape()),
+            expected: format!("{} tokens: token_ids has id {image_token_id} so often", places.len()),
+        });
+    }
+    places.into_iter().zip(tokens.rows()).for_each(|(mut place, token)| place.assign(&token));
+    Ok(embeddings)
 }
 
-fn run(decoder: &Decoder, inputs: &TraceInputs, outputs: &mut WeightsWriter) -> Result<()> {
-    let embeddings = decoder.embed(&inputs.token_ids)?;
-    trace_one_pass(decoder, embeddings.view(), outputs)?;
+fn run(
+    decoder: &Decoder,
+    inputs: &TraceInputs,
+    images: Option<TracedImages<'_>>,
+    layers: TracedLayers,
+    outputs: &mut WeightsWriter,
+) -> Result<()> {
+    let embeddings = embeddings(decoder, inputs, images)?;
+    trace_one_pass(decoder, embeddings.view(), layers, outputs)?;
     if let Some(embeddings_in) = &inputs.embeddings_in {
         write_matrix(outputs, "embeddings_in.logits", &all_logits(decoder, embeddings_in.view())?)?;
     }
     if let Some(segment_ids) = &inputs.segment_ids {
         write_matrix(outputs, "packed.logits", &packed_logits(decoder, embeddings.view(), segment_ids)?)?;
     }
-    trace_chunks(decoder, embeddings.view(), &inputs.chunks, outputs)?;
+    trace_chunks(decoder, embeddings.view(), inputs, outputs)?;
     if let Some(positions) = &inputs.rope_positions {
         let shape = [positions.len(), decoder.config().head_dim / 2];
         let rotary = decoder.rotary().coefficients(positions);
@@ -122,7 +125,12 @@ fn run(decoder: &Decoder, inputs: &TraceInputs, outputs: &mut WeightsWriter) -> 
     Ok(())
 }
 
-fn trace_one_pass(decoder: &Decoder, embeddings: ArrayView2<'_, f32>, outputs: &mut WeightsWriter) -> Result<()> {
+fn trace_one_pass(
+    decoder: &Decoder,
+    embeddings: ArrayView2<'_, f32>,
+    layers: TracedLayers,
+    outputs: &mut WeightsWriter,
+) -> Result<()> {
     let config = decoder.config();
     let num_tokens = embeddings.nrows();
     let mut states: Vec<Vec<f32>> = vec![Vec::new(); config.num_hidden_layers + 2];
@@ -136,8 +144,10 @@ fn trace_one_pass(decoder: &Decoder, embeddings: ArrayView2<'_, f32>, outputs: &
     write_matrix(outputs, "logits", &logits)?;
     let last = states.pop().unwrap_or_default();
     outputs.f32("last_hidden_state", &[num_tokens, config.hidden_size], &last)?;
-    let shape = [config.num_hidden_layers + 1, num_tokens, config.hidden_size];
-    outputs.f32("hidden_states", &shape, &states.concat())?;
+    if layers == TracedLayers::All {
+        let shape = [config.num_hidden_layers + 1, num_tokens, config.hidden_size];
+        outputs.f32("hidden_states", &shape, &states.concat())?;
+    }
     Ok(())
 }
 
@@ -160,15 +170,15 @@ fn packed_logits(decoder: &Decoder, embeddings: ArrayView2<'_, f32>, segment_ids
 fn trace_chunks(
     decoder: &Decoder,
     embeddings: ArrayView2<'_, f32>,
-    chunks: &[usize],
+    inputs: &TraceInputs,
     outputs: &mut WeightsWriter,
 ) -> Result<()> {
     let config = decoder.config();
-    let (num_tokens, vocab_size) = (embeddings.nrows(), config.vocab_size);
-    let mut cache = new_cache(decoder, num_tokens + NUM_GREEDY_TOKENS)?;
+    let (num_tokens, vocab_size, num_greedy_tokens) = (embeddings.nrows(), config.vocab_size, inputs.num_greedy_tokens);
+    let mut cache = new_cache(decoder, num_tokens + num_greedy_tokens)?;
     let mut rest = embeddings;
     let mut logits = Vec::new();
-    for &chunk in chunks {
+    for &chunk in &inputs.chunks {
         let (head, tail) = rest.split_at(Axis(0), chunk);
         logits = decoder.prefill(head, &mut cache, Wanted::Last)?.into_raw_vec_and_offset().0;
         rest = tail;
@@ -188,14 +198,14 @@ fn trace_chunks(
 
     let mut greedy_tokens = vec![argmax(&logits) as u32];
     let mut greedy_logits = logits;
-    while let Some(&token) = greedy_tokens.last().filter(|_| greedy_tokens.len() < NUM_GREEDY_TOKENS) {
+    while let Some(&token) = greedy_tokens.last().filter(|_| greedy_tokens.len() < num_greedy_tokens) {
         let logits = decoder.decode(token, &mut cache)?;
         greedy_tokens.push(argmax(&logits) as u32);
         greedy_logits.extend(logits);
     }
     let greedy_tokens: Vec<i64> = greedy_tokens.into_iter().map(i64::from).collect();
-    outputs.i64("greedy.tokens", &[NUM_GREEDY_TOKENS], &greedy_tokens)?;
-    outputs.f32("greedy.logits", &[NUM_GREEDY_TOKENS, vocab_size], &greedy_logits)?;
+    outputs.i64("greedy.tokens", &[num_greedy_tokens], &greedy_tokens)?;
+    outputs.f32("greedy.logits", &[num_greedy_tokens, vocab_size], &greedy_logits)?;
     Ok(())
 }
 

@@ -16,8 +16,15 @@ const MAX_BYTES: u64 = 1 << 30;
 /// The largest position: where an f32 still counts every one.
 const MAX_POSITION: i64 = 1 << 24;
 
-/// What a trace runs on.
-pub(crate) struct TraceInputs {
+/// Tokens of the greedy continuation, if the inputs do not say.
+const NUM_GREEDY_TOKENS: i64 = 16;
+
+/// The most of them.
+const MAX_GREEDY_TOKENS: i64 = 1 << 16;
+
+/// What a decoder is traced on; the tensors are listed at [`trace`](mod@crate::trace).
+#[derive(Debug)]
+pub struct TraceInputs {
     /// `[S]`, at least one, inside the vocabulary.
     pub(crate) token_ids: Vec<u32>,
     /// `[S, hidden_size]`.
@@ -27,10 +34,16 @@ pub(crate) struct TraceInputs {
     /// `[S]`.
     pub(crate) segment_ids: Option<Vec<i64>>,
     pub(crate) rope_positions: Option<Vec<u32>>,
+    /// At least 1.
+    pub(crate) num_greedy_tokens: usize,
 }
 
 impl TraceInputs {
-    pub(crate) fn read(path: &Path, config: &TextConfig) -> Result<Self> {
+    /// Reads a safetensors file.
+    ///
+    /// # Errors
+    /// Names the file, and the tensor that is missing, broken or does not fit `config`.
+    pub fn read(path: &Path, config: &TextConfig) -> Result<Self> {
         let file = path.display().to_string();
         let bytes = files::read(path, MAX_BYTES)?;
         let not_safetensors = |cause| Error::Tensor {
@@ -64,7 +77,16 @@ impl Reader<'_> {
             Some(positions) => Some(self.indices("rope.positions", &positions, MAX_POSITION)?),
             None => None,
         };
+        const NUM_GREEDY: &str = "greedy.num_tokens";
+        let num_greedy_tokens = match self.integers(NUM_GREEDY, Some(1))? {
+            None => NUM_GREEDY_TOKENS,
+            Some(count) if (1..=MAX_GREEDY_TOKENS).contains(&count[0]) => count[0],
+            Some(count) => {
+                return Err(self.error(NUM_GREEDY, count[0].to_string(), format!("1 to {MAX_GREEDY_TOKENS}")));
+            }
+        };
         Ok(TraceInputs {
+            num_greedy_tokens: num_greedy_tokens as usize,
             chunks: self.chunks(num_tokens)?,
             embeddings_in: self.embeddings([num_tokens, config.hidden_size])?,
             segment_ids: self.integers("packed.segment_ids", Some(num_tokens))?,

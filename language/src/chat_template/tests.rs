@@ -3,10 +3,10 @@ use crate::ErrorKind;
 
 const NANO: &str = include_str!("../../../assets/nano/chat_template.jinja");
 
-const PICTURE: PromptPiece = PromptPiece::Image { num_views: 1, tokens_per_view: 144 };
+const PICTURE: PromptPiece = PromptPiece::Image { tiles: (1, 1), tokens_per_view: 144 };
 
 fn picture() -> PromptPart {
-    PromptPart::Image { num_views: 1, tokens_per_view: 144 }
+    PromptPart::Image { tiles: (1, 1), tokens_per_view: 144 }
 }
 
 fn text(text: &str) -> PromptPart {
@@ -18,7 +18,7 @@ fn user(parts: Vec<PromptPart>) -> Message {
 }
 
 fn render(source: &str, messages: &[Message]) -> Result<Vec<PromptPiece>> {
-    ChatTemplate::new(source.into())?.render(messages, true)
+    ChatTemplate::new(source)?.render(messages, true, Some("<image>"))
 }
 
 fn template(text: &str) -> PromptPiece {
@@ -84,7 +84,6 @@ fn templates_that_misplace_a_part_are_refused() {
         ("never", "<image>".to_owned()),
         ("only the text", "{{ messages[0].content[0].text }}".into()),
         ("twice", each.to_owned() + "{{ messages[0].content[1].image }}"),
-        ("out of order", "{{ messages[0].content[1].image }}{{ messages[0].content[0].text }}".into()),
         ("with a marker of its own", format!("{}{}{}", marker(0), marker(1), marker(1))),
         ("with half a marker", format!("{}{MARKER_START}{}", marker(0), marker(1))),
     ];
@@ -94,6 +93,53 @@ fn templates_that_misplace_a_part_are_refused() {
         assert_eq!(error.kind(), ErrorKind::Template, "{name}");
         assert!(error.to_string().contains("chat_template.jinja"), "{name}: {error}");
     }
+}
+
+#[test]
+fn texts_out_of_order_are_refused_and_pictures_first_are_not() {
+    let template = "{% for part in messages[0].content | reverse %}{{ part.text or part.image }}{% endfor %}";
+    let messages = [user(vec![text("a"), picture()])];
+    assert_eq!(render(template, &messages).unwrap(), [PICTURE, PromptPiece::Text("a".into())]);
+    let messages = [user(vec![text("a"), picture(), text("b")])];
+    assert!(render(template, &messages).unwrap_err().to_string().contains("out of order"));
+}
+
+#[test]
+fn the_image_token_of_a_template_is_the_place_of_a_picture() {
+    let llava = "{% for message in messages %}{{ message['role'].upper() + ': ' }}\
+        {% for part in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}\
+        {% for part in message['content'] | selectattr('type', 'equalto', 'text') %}{% generation %}{{ part['text'] }}{%- endgeneration -%} \
+        {% endfor %}{% endfor %}";
+    let messages = [user(vec![text("What is <image>?"), picture()])];
+    let expected = [template("USER: "), PICTURE, template("\n"), PromptPiece::Text("What is <image>?".into())];
+    assert_eq!(render(llava, &messages).unwrap(), expected);
+}
+
+#[test]
+fn a_text_is_trimmed_where_the_template_trims_it() {
+    let messages = [user(vec![text(" a\n")])];
+    let texts = |source: &str| render(source, &messages).unwrap();
+    assert_eq!(texts("{{ messages[0].content }}"), [PromptPiece::Text(" a\n".into())]);
+    assert_eq!(texts("{{ messages[0].content | trim }}"), [PromptPiece::Text("a".into())]);
+    assert_eq!(texts("{{ messages[0].content.lstrip() }}!"), [PromptPiece::Text("a\n".into()), template("!")]);
+    assert_eq!(texts(" {{ messages[0]['content'].strip() }}"), [template(" "), PromptPiece::Text("a".into())]);
+}
+
+#[test]
+fn a_template_that_wants_lists_gets_lists_for_texts_alone() {
+    let source = "{% for part in messages[0]['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}";
+    assert_eq!(render(source, &[user(vec![text("a")])]).unwrap(), [PromptPiece::Text("a".into())]);
+}
+
+#[test]
+fn a_template_has_its_variables_and_the_methods_of_python_and_may_refuse() {
+    let source = "{{ bos_token }}{{ messages[0].content.strip() }}{% if messages | length > 1 %}{{ raise_exception('One turn only.') }}{% endif %}";
+    let variables = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
+    let template = ChatTemplate::new(source).unwrap().with_variables(variables);
+    let pieces = template.render(&[user(vec![text("a")])], true, None).unwrap();
+    assert_eq!(pieces, [PromptPiece::Template("<s>".into()), PromptPiece::Text("a".into())]);
+    let error = template.render(&[user(vec![text("a")]), user(vec![text("b")])], true, None).unwrap_err();
+    assert!(error.to_string().contains("One turn only."), "{error}");
 }
 
 #[test]

@@ -113,3 +113,14 @@ fn bytes_that_are_no_tokenizer_are_an_error() {
         assert!(error.to_string().len() < 300, "{error}");
     }
 }
+
+#[test]
+fn an_added_token_that_would_move_up_is_refused() {
+    let mut json = tokenizer_json();
+    json["added_tokens"].as_array_mut().unwrap().push(json!({
+        "id": 300, "content": "<late>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true
+    }));
+    let error = Tokenizer::from_bytes(json.to_string().as_bytes()).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Tokenizer);
+    assert!(error.to_string().contains("`<late>` has id 300") && error.to_string().contains("263"), "{error}");
+}

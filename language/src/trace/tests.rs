@@ -1,7 +1,7 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
@@ -20,11 +20,24 @@ fn floats(tensors: &SafeTensors<'_>, name: &str) -> Vec<f32> {
     tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
 }
 
+/// Traces the model of a directory.
+fn trace_dir(model_dir: &Path) -> Result<WeightsWriter> {
+    let config: Value = serde_json::from_slice(&std::fs::read(model_dir.join("config.json")).unwrap()).unwrap();
+    let config = TextConfig::from_config_json(&config)?;
+    let adapter = model_dir.join("adapter.safetensors");
+    let lora = if adapter.exists() { Some(Weights::open(adapter)?) } else { None };
+    let inputs = TraceInputs::read(&model_dir.join("inputs.safetensors"), &config)?;
+    let mut outputs = WeightsWriter::new();
+    let weights = Weights::open(model_dir)?;
+    trace(&weights, &config, lora.as_ref(), &inputs, None, TracedLayers::All, &mut outputs)?;
+    Ok(outputs)
+}
+
 /// Traces a model and compares every tensor that was expected; gives their number.
 fn check(model_dir: &Path) -> usize {
     let directory = tempfile::tempdir().unwrap();
     let found_path = directory.path().join("found.safetensors");
-    trace(model_dir, &model_dir.join("inputs.safetensors")).unwrap().write(&found_path).unwrap();
+    trace_dir(model_dir).unwrap().write(&found_path).unwrap();
     let [found, expected] =
         [found_path, model_dir.join("expected.safetensors")].map(|path| std::fs::read(path).unwrap());
     let [found, expected] = [&found, &expected].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
@@ -118,7 +131,7 @@ fn wrapped_names_unfused_projections_and_an_alias_of_the_head_are_read() {
 }
 
 fn refusal(model_dir: &Path) -> Error {
-    match trace(model_dir, &model_dir.join("inputs.safetensors")) {
+    match trace_dir(model_dir) {
         Err(error) => error,
         Ok(_) => panic!("a trace of {}, expected an error", model_dir.display()),
     }
@@ -192,14 +205,14 @@ fn write_inputs(path: &Path, vectors: &[(&str, &[i64])], embeddings: Option<[usi
 fn token_ids_are_enough() {
     let directory = copy("afm_noreuse");
     write_inputs(&directory.path().join("inputs.safetensors"), &[("token_ids", &[3])], None);
-    trace(directory.path(), &directory.path().join("inputs.safetensors")).unwrap();
+    trace_dir(directory.path()).unwrap();
 }
 
 #[test]
 fn broken_inputs_are_errors_that_name_the_tensor() {
     let ids: (&str, &[i64]) = ("token_ids", &[1, 2, 3]);
     type Case<'a> = (&'a str, Vec<(&'a str, &'a [i64])>, Option<[usize; 2]>);
-    let cases: [Case<'_>; 12] = [
+    let cases: [Case<'_>; 13] = [
         ("token_ids", vec![], None),
         ("token_ids", vec![("token_ids", &[])], None),
         ("token_ids", vec![("token_ids", &[36])], None), // the vocabulary has 36
@@ -210,6 +223,7 @@ fn broken_inputs_are_errors_that_name_the_tensor() {
         ("chunks", vec![ids, ("chunks", &[i64::MAX, i64::MAX])], None),
         ("packed.segment_ids", vec![ids, ("packed.segment_ids", &[1])], None),
         ("rope.positions", vec![ids, ("rope.positions", &[1 << 40])], None),
+        ("greedy.num_tokens", vec![ids, ("greedy.num_tokens", &[0])], None),
         ("embeddings_in", vec![ids], Some([3, 11])),
         ("embeddings_in", vec![ids, ("embeddings_in", &[1])], None),
     ];
@@ -223,7 +237,7 @@ fn broken_inputs_are_errors_that_name_the_tensor() {
 
 #[test]
 fn files_that_are_missing_cut_or_no_files_are_errors_that_name_them() {
-    for name in ["config.json", "model.safetensors", "inputs.safetensors"] {
+    for name in ["model.safetensors", "inputs.safetensors"] {
         for what in ["missing", "empty", "cut", "directory"] {
             let directory = copy("afm_noreuse");
             let path = directory.path().join(name);
