@@ -240,7 +240,7 @@ fn run(
     let decode_ms = clock.lap() / options.generate as f64;
 
     let times = [load_ms, preprocess_ms, encode_ms, adapt_ms, prefill_ms, decode_ms];
-    let works = works(&model, &features, image_tokens.nrows(), prompt_tokens, depth, jpeg.len());
+    let works = works(&model, &features, image_tokens.nrows(), prompt_tokens, depth, jpeg.len())?;
     Ok(Run { times, works, report: model.report().clone() })
 }
 
@@ -251,13 +251,15 @@ fn works(
     prompt_tokens: usize,
     depth: usize,
     jpeg_bytes: usize,
-) -> [Work; 6] {
-    let (vision, adapter, text) = (model.vision_config(), model.adapter_config(), model.text_config());
+) -> Result<[Work; 6]> {
+    let (vision, adapter, text) = (model.vision_config()?, model.adapter_config()?, model.text_config());
     let report = model.report();
     let bytes = |part: &str| report.parts.iter().filter(|found| found.name == part).map(|part| part.bytes).sum();
     let (encoder, adapter_bytes): (u64, u64) = (bytes("vision"), bytes("adapter"));
     let decoder: u64 = bytes("decoder");
-    let decode = decoder + bytes("embedding") + report.kv_cache.bytes_per_token * depth as u64;
+    // An embedding that is no output layer is read in a few rows only.
+    let output = if text.tie_word_embeddings { bytes("embedding") } else { 0 };
+    let decode = decoder + output + report.kv_cache.map_or(0, |cache| cache.bytes_per_token) * depth as u64;
     let num_views = features.num_views();
     let num_patches = features.grid.0 * features.grid.1;
     let adapt = adapter.num_operations(
@@ -268,7 +270,7 @@ fn works(
     );
     let bound = |prefix| if model.has_integer_products(prefix) { Bound::Int8 } else { Bound::F32 };
     let work = |name, unit, units, bytes, operations, bound| Work { name, unit, units, bytes, operations, bound };
-    [
+    Ok([
         work("load", "loads", 1, report.total.bytes, 0, Bound::Unknown),
         work("preprocess", "pictures", 1, jpeg_bytes as u64, 0, Bound::Unknown),
         work(
@@ -289,7 +291,7 @@ fn works(
             bound("layers.segment_0"),
         ),
         work("decode", "tokens", 1, decode, text.num_operations(depth, 1), Bound::Memory),
-    ]
+    ])
 }
 
 impl Work {

@@ -92,6 +92,16 @@ pub(crate) enum Cause {
     ModelFile { path: PathBuf, found: String, expected: &'static str },
     #[error("`{field}` in {} is {found}, expected {expected}", path.display())]
     Config { path: PathBuf, field: String, found: String, expected: String },
+    #[error("`{field}` in {} is {found}, which is not supported; supported: {supported}", path.display())]
+    Unsupported { path: PathBuf, field: String, found: String, supported: String },
+    #[error("tensor `{tensor}` in {file} is not one of a {architecture}: do config.json and weights belong together?")]
+    ExtraTensor { tensor: String, file: String, architecture: String },
+    #[error("tensor `{tensor}` in {file} has {found} in it, expected finite numbers")]
+    NotFinite { tensor: String, file: String, found: String },
+    #[error("the vector of a picture by model {model} is not finite: are its weights whole?")]
+    NotANumber { model: String },
+    #[error("model {model} has no {part}: {hint}")]
+    NoSuchPart { model: String, part: &'static str, hint: &'static str },
     #[error("{option} is {found}, expected {expected}")]
     Options { option: &'static str, found: String, expected: String },
     #[error(transparent)]
@@ -120,6 +130,9 @@ impl Error {
             Cause::Read { .. } | Cause::Write { .. } => ErrorKind::Io,
             Cause::ModelFile { .. } | Cause::Config { .. } => ErrorKind::Config,
             Cause::Options { .. } => ErrorKind::Options,
+            Cause::Unsupported { .. } | Cause::NoSuchPart { .. } => ErrorKind::Unsupported,
+            Cause::ExtraTensor { .. } | Cause::NotFinite { .. } => ErrorKind::Weights,
+            Cause::NotANumber { .. } => ErrorKind::Numeric,
             Cause::Weights(error) => nn_kind(error.kind()),
             Cause::Vision(error) => vision_kind(error.kind()),
             Cause::Adapter(error) => adapter_kind(error.kind()),
@@ -193,7 +206,14 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &*self.cause {
             Cause::Read { source, .. } | Cause::Write { source, .. } => Some(source),
-            Cause::ModelFile { .. } | Cause::Config { .. } | Cause::Options { .. } => None,
+            Cause::ModelFile { .. }
+            | Cause::Config { .. }
+            | Cause::Options { .. }
+            | Cause::Unsupported { .. }
+            | Cause::ExtraTensor { .. }
+            | Cause::NotFinite { .. }
+            | Cause::NotANumber { .. }
+            | Cause::NoSuchPart { .. } => None,
             Cause::Weights(error) => Some(error),
             Cause::Vision(error) => Some(error),
             Cause::Adapter(error) => Some(error),

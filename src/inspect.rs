@@ -1,12 +1,15 @@
 //! What a model consists of, and what preprocessing does to a picture: figures for people and programs.
 
-use ocelli_adapter::AdapterConfig;
+use std::path::Path;
+
 use ocelli_language::{KvKind, TextConfig};
-use ocelli_nn::Weights;
 use ocelli_vision::{Aspect, ImageProcessor, ModeDescription, Picture, VisionConfig};
 use serde::Serialize;
 
+use crate::embed::PictureEncoder;
 use crate::error::Result;
+use crate::model::Model;
+use crate::model_dir::{ModelDir, VisionDir};
 
 /// What a model consists of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -14,21 +17,21 @@ use crate::error::Result;
 pub struct ModelReport {
     /// The name of its directory.
     pub name: String,
-    /// The vision encoder in words.
-    pub vision: String,
-    /// The adapter in words.
-    pub adapter: String,
-    /// The decoder in words.
-    pub text: String,
-    /// Tokens of context.
-    pub max_position_embeddings: usize,
-    /// Keys and values.
-    pub kv_cache: KvReport,
+    /// The vision encoder in words; none in a decoder alone.
+    pub vision: Option<String>,
+    /// The adapter in words; none in a decoder alone.
+    pub adapter: Option<String>,
+    /// The decoder in words; none in an encoder alone.
+    pub text: Option<String>,
+    /// Tokens of context; none without a decoder.
+    pub max_position_embeddings: Option<usize>,
+    /// Keys and values; none without a decoder.
+    pub kv_cache: Option<KvReport>,
     /// Parameters and bytes of vision, adapter, embedding and decoder.
     pub parts: Vec<PartReport>,
     /// All parts together.
     pub total: PartReport,
-    /// What preprocessing makes of a picture in each mode.
+    /// What preprocessing makes of a picture of 4 x 3 in each mode.
     pub modes: Vec<ModeDescription>,
 }
 
@@ -65,59 +68,89 @@ impl PartReport {
     }
 }
 
+/// Width and height of a usual picture, for modes whose tiles follow the picture.
+const USUAL_PICTURE: (u32, u32) = (1600, 1200);
+
 impl ModelReport {
-    pub(crate) fn new(
-        name: &str,
-        vision: &VisionConfig,
-        adapter: &AdapterConfig,
-        text: &TextConfig,
-        processor: &ImageProcessor,
-        weights: &Weights,
-    ) -> Result<Self> {
-        let modes: Result<Vec<_>, _> =
-            processor.config().modes.keys().map(|mode| processor.describe(*mode, vision)).collect();
+    /// The report of a model directory, which is loaded to see whether its files fit each other, or of a checkpoint as it lies on the Hugging Face hub,
+    /// of which the shapes of all tensors are checked, and no weights are read.
+    ///
+    /// # Errors
+    /// Names the file, and the field or tensor, that is missing, broken or does not fit the others.
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
+        let dir = ModelDir::open(folder.as_ref())?;
+        let report = Self::new(&dir)?;
+        match (dir.is_checkpoint, dir.text.is_some()) {
+            (true, _) => {}
+            (false, true) => drop(Model::load(folder)?),
+            (false, false) => drop(PictureEncoder::load(folder)?),
+        }
+        Ok(report)
+    }
+
+    pub(crate) fn new(dir: &ModelDir) -> Result<Self> {
         let bytes_of = |part: &str| -> u64 {
-            let names = weights.names().into_iter().filter(|name| part_of(name) == part);
-            names.filter_map(|name| weights.num_bytes(name)).map(|bytes| bytes as u64).sum()
+            let names = dir.weights.names().into_iter().filter(|name| part_of(name) == part);
+            names.filter_map(|name| dir.weights.num_bytes(name)).map(|bytes| bytes as u64).sum()
         };
-        let embedding = text.vocab_size as u64 * text.hidden_size as u64;
-        let adapter_parameters = adapter.num_parameters(vision.hidden_size(), text.hidden_size) as u64;
-        let parts: Vec<PartReport> = [
-            ("vision", vision.num_parameters() as u64),
-            ("adapter", adapter_parameters),
-            ("embedding", embedding),
-            ("decoder", text.num_parameters() - embedding),
-        ]
-        .into_iter()
-        .map(|(name, parameters)| PartReport::new(name, parameters, bytes_of(name)))
-        .collect();
+        let text = dir.text.as_ref().map(|text| &text.config);
+        let mut parameters = Vec::new();
+        let mut modes = Vec::new();
+        if let Some(VisionDir { config, preprocessor }) = &dir.vision {
+            parameters.push(("vision", config.num_parameters() as u64));
+            let processor = ImageProcessor::new(preprocessor.clone())?;
+            for mode in preprocessor.modes.keys() {
+                modes.push(processor.describe(*mode, config, USUAL_PICTURE)?);
+            }
+        }
+        let mut adapter_text = None;
+        if let (Some(vision), Some(adapter), Some(text)) = (&dir.vision, &dir.adapter, text) {
+            let (from, to) = (vision.config.hidden_size(), text.hidden_size);
+            parameters.push(("adapter", adapter.num_parameters(from, to) as u64));
+            adapter_text = Some(format!("{}, {from} -> {to}", adapter.model_type()));
+        }
+        if let Some(text) = text {
+            let embedding = text.vocab_size as u64 * text.hidden_size as u64;
+            parameters.extend([("embedding", embedding), ("decoder", text.num_parameters() - embedding)]);
+        }
+        let parts: Vec<PartReport> = parameters
+            .into_iter()
+            .map(|(name, parameters)| PartReport::new(name, parameters, bytes_of(name)))
+            .collect();
         let sum = |count: fn(&PartReport) -> u64| parts.iter().map(count).sum();
         let total = PartReport::new("total", sum(|part| part.parameters), sum(|part| part.bytes));
-        let bytes_per_token = KvKind::default().bytes_per_token(text) as u64;
         Ok(Self {
-            name: name.to_owned(),
-            vision: describe_vision(vision),
-            adapter: format!("conv_pool, {} -> {}", vision.hidden_size(), text.hidden_size),
-            text: format!(
-                "afm_text_v7, {} layers of which {} reuse keys and values, hidden size {}, {} heads on {} KV heads, vocabulary {}",
-                text.num_hidden_layers,
-                text.num_kv_reuse_layers,
-                text.hidden_size,
-                text.num_attention_heads,
-                text.num_key_value_heads,
-                text.vocab_size
-            ),
-            max_position_embeddings: text.max_position_embeddings,
-            kv_cache: KvReport {
-                bits: 8,
-                bytes_per_token,
-                bytes_at_full_context: bytes_per_token * text.max_position_embeddings as u64,
-            },
+            name: dir.name.clone(),
+            vision: dir.vision.as_ref().map(|vision| describe_vision(&vision.config)),
+            adapter: adapter_text,
+            text: text.map(describe_text),
+            max_position_embeddings: text.map(|text| text.max_position_embeddings),
+            kv_cache: text.map(|text| {
+                let bytes_per_token = KvKind::default().bytes_per_token(text) as u64;
+                let bytes_at_full_context = bytes_per_token * text.max_position_embeddings as u64;
+                KvReport { bits: 8, bytes_per_token, bytes_at_full_context }
+            }),
             parts,
             total,
-            modes: modes?,
+            modes,
         })
     }
+}
+
+fn describe_text(text: &TextConfig) -> String {
+    let reuse = match text.num_kv_reuse_layers {
+        0 => String::new(),
+        layers => format!(" of which {layers} reuse keys and values"),
+    };
+    format!(
+        "{}, {} layers{reuse}, hidden size {}, {} heads on {} KV heads, vocabulary {}",
+        text.model_type.name(),
+        text.num_hidden_layers,
+        text.hidden_size,
+        text.num_attention_heads,
+        text.num_key_value_heads,
+        text.vocab_size
+    )
 }
 
 /// The part that a tensor belongs to.
@@ -159,7 +192,7 @@ pub struct PictureReport {
     pub stored_size: [u32; 2],
     /// The EXIF orientation, 1 (upright) to 8.
     pub orientation: u8,
-    /// `stretch` or `pad`: what becomes of a picture that is not square.
+    /// `stretch`, `pad` or `crop`: what becomes of a picture that is not square.
     pub aspect: &'static str,
     /// What each mode makes of it.
     pub modes: Vec<ModeDescription>,
@@ -168,7 +201,9 @@ pub struct PictureReport {
 impl PictureReport {
     pub(crate) fn new(picture: &Picture, processor: &ImageProcessor, encoder: &VisionConfig) -> Result<Self> {
         let config = processor.config();
-        let modes: Result<Vec<_>, _> = config.modes.keys().map(|mode| processor.describe(*mode, encoder)).collect();
+        let size = (picture.width(), picture.height());
+        let modes: Result<Vec<_>, _> =
+            config.modes.keys().map(|mode| processor.describe(*mode, encoder, size)).collect();
         Ok(Self {
             format: picture.format(),
             width: picture.width(),
@@ -178,6 +213,7 @@ impl PictureReport {
             aspect: match config.aspect {
                 Aspect::Stretch => "stretch",
                 Aspect::Pad => "pad",
+                Aspect::Crop => "crop",
             },
             modes: modes?,
         })

@@ -28,7 +28,10 @@
 
 mod bench;
 mod bundled;
+mod embed;
 mod error;
+mod hugging_face;
+mod import;
 mod inspect;
 mod model;
 mod model_dir;
@@ -40,12 +43,14 @@ mod session;
 mod trace;
 
 pub use bench::{BenchOptions, BenchReport, LimitsReport, StageReport, bench};
+pub use embed::PictureEncoder;
 pub use error::{Error, ErrorKind, Result};
+pub use import::{ImportOptions, ImportReport, ImportedKind, import};
 pub use inspect::{KvReport, ModelReport, PartReport, PictureReport};
 pub use model::{EncodedPicture, Model};
 pub use ocelli_language::{
     Decoder, FinishReason, GenerationConfig, KvCache, KvKind, Message, PromptLayout, PromptPart, Role, TextConfig,
-    Tokenizer, Wanted,
+    Tokenizer, TracedLayers, Wanted,
 };
 pub use ocelli_nn::Isa;
 pub use ocelli_vision::{Features, Limits, Mode, ModeDescription, Picture, ViewKind, Views};

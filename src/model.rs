@@ -7,16 +7,16 @@ use std::time::Instant;
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 use ocelli_adapter::{Adapter, AdapterConfig};
 use ocelli_language::{
-    ChatTemplate, Decoder, GenerationConfig, ImageTokenIds, KvCache, KvKind, Message, PromptLayout, PromptPart,
+    ChatTemplate, Decoder, GenerationConfig, ImagePrompt, KvCache, KvKind, Message, PromptLayout, PromptPart,
     TextConfig, Tokenizer,
 };
 use ocelli_nn::{Isa, QuantizationConfig};
 use ocelli_vision::{Encoder, Features, ImageProcessor, Mode, Picture, Views, VisionConfig};
 
 use crate::bundled;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::inspect::{ModelReport, PictureReport};
-use crate::model_dir::ModelDir;
+use crate::model_dir::{ModelDir, TextDir};
 use crate::options::{CaptionOptions, SessionOptions};
 use crate::response::{Response, Timings};
 use crate::session::Session;
@@ -32,20 +32,27 @@ pub struct Model {
 #[derive(Debug)]
 struct Parts {
     name: String,
-    processor: ImageProcessor,
-    encoder: Encoder,
-    adapter: Adapter,
+    /// None in a decoder alone.
+    vision: Option<VisionParts>,
     decoder: Decoder,
     /// What a session begins with.
     empty_cache: KvCache,
-    adapter_config: AdapterConfig,
     text_config: TextConfig,
     quantization: Option<QuantizationConfig>,
-    image_token_ids: ImageTokenIds,
     generation: GenerationConfig,
     tokenizer: Tokenizer,
     template: ChatTemplate,
     report: ModelReport,
+}
+
+/// What turns pictures into image tokens.
+#[derive(Debug)]
+struct VisionParts {
+    processor: ImageProcessor,
+    encoder: Encoder,
+    adapter: Adapter,
+    adapter_config: AdapterConfig,
+    images: ImagePrompt,
 }
 
 /// A picture as the decoder sees it. A clone is another handle on the same tokens.
@@ -53,6 +60,8 @@ struct Parts {
 pub struct EncodedPicture {
     pub(crate) mode: Mode,
     pub(crate) num_views: usize,
+    /// Rows and columns of tiles; (1, 1) without.
+    tiles: (usize, usize),
     /// `[num_views * tokens_per_view, hidden_size]`.
     pub(crate) tokens: Arc<Array2<f32>>,
     pub(crate) timings: Timings,
@@ -69,7 +78,7 @@ impl EncodedPicture {
         self.num_views
     }
 
-    /// Its image tokens, `[num_views * tokens_per_view, hidden_size]`, the overview's first.
+    /// Its image tokens, `[num_views * tokens_per_view, hidden_size]`, view by view.
     pub fn tokens(&self) -> ArrayView2<'_, f32> {
         self.tokens.view()
     }
@@ -80,8 +89,8 @@ impl EncodedPicture {
     }
 
     /// Its place in a prompt.
-    pub(crate) fn prompt_part(&self) -> PromptPart {
-        PromptPart::Image { num_views: self.num_views, tokens_per_view: self.tokens.nrows() / self.num_views.max(1) }
+    pub fn prompt_part(&self) -> PromptPart {
+        PromptPart::Image { tiles: self.tiles, tokens_per_view: self.tokens.nrows() / self.num_views.max(1) }
     }
 }
 
@@ -94,7 +103,8 @@ impl Model {
         Self::from_dir(bundled::open()?)
     }
 
-    /// Reads a model directory (`docs/format.md`). The weights stay in their file, which is memory-mapped: it must not change
+    /// Reads a model directory (`docs/format.md`), or a checkpoint of one of the families of `docs/models.md` as it lies on the Hugging Face hub,
+    /// which is then held in f32. The weights stay in their file, which is memory-mapped: it must not change
     /// while the model is in use.
     ///
     /// # Errors
@@ -110,20 +120,30 @@ impl Model {
     }
 
     fn from_dir(dir: ModelDir) -> Result<Self> {
-        let processor = ImageProcessor::new(dir.preprocessor)?;
-        let mut grids = Vec::new();
-        for mode in processor.config().modes.values() {
-            let grid = dir.vision.patch_grid(mode.size, mode.size)?;
-            if !grids.contains(&grid) {
-                grids.push(grid);
+        let missing = |part, hint| Error::from(Cause::NoSuchPart { model: dir.name.clone(), part, hint });
+        let report = ModelReport::new(&dir)?;
+        let Some(TextDir { config: text_config, generation, tokenizer, template }) = dir.text else {
+            return Err(match dir.vision {
+                Some(_) => missing("decoder", "`ocelli embed` uses encoders alone"),
+                None => missing("tokenizer", "copy tokenizer.json and its neighbours to the weights"),
+            });
+        };
+        let vision = match (dir.vision, dir.adapter, dir.images) {
+            (Some(vision), Some(adapter_config), Some(images)) => {
+                let processor = ImageProcessor::new(vision.preprocessor)?;
+                let encoder =
+                    Encoder::load(&dir.weights.pp("vision"), &vision.config, &grids(&processor, &vision.config)?)?;
+                let (from, to) = (vision.config.hidden_size(), text_config.hidden_size);
+                let adapter = Adapter::load(&dir.weights.pp("adapter"), &adapter_config, from, to)?;
+                Some(VisionParts { processor, encoder, adapter, adapter_config, images })
             }
-        }
-        let report = ModelReport::new(&dir.name, &dir.vision, &dir.adapter, &dir.text, &processor, &dir.weights)?;
-        let encoder = Encoder::load(&dir.weights.pp("vision"), &dir.vision, &grids)?;
-        let adapter =
-            Adapter::load(&dir.weights.pp("adapter"), &dir.adapter, dir.vision.hidden_size(), dir.text.hidden_size)?;
-        let decoder = Decoder::load(&dir.weights, &dir.text)?;
-        let empty_cache = decoder.new_cache(dir.text.max_position_embeddings, KvKind::default())?;
+            _ => None,
+        };
+        let decoder = match &dir.lora {
+            None => Decoder::load(&dir.weights, &text_config)?,
+            Some(lora) => Decoder::load_with_adapter(&dir.weights, &text_config, lora)?,
+        };
+        let empty_cache = decoder.new_cache(text_config.max_position_embeddings, KvKind::default())?;
         tracing::info!(
             name = report.name,
             parameters = report.total.parameters,
@@ -133,18 +153,14 @@ impl Model {
         );
         let parts = Parts {
             name: dir.name,
-            processor,
-            encoder,
-            adapter,
+            vision,
             decoder,
             empty_cache,
-            adapter_config: dir.adapter,
-            text_config: dir.text,
+            text_config,
             quantization: dir.weights.quantization().cloned(),
-            image_token_ids: dir.image_token_ids,
-            generation: dir.generation,
-            tokenizer: dir.tokenizer,
-            template: dir.template,
+            generation,
+            tokenizer,
+            template,
             report,
         };
         Ok(Self { parts: Arc::new(parts) })
@@ -163,9 +179,18 @@ impl Model {
     /// What preprocessing does to `picture` in each mode of the model.
     ///
     /// # Errors
-    /// None for a model that could be loaded.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a decoder alone.
     pub fn inspect(&self, picture: &Picture) -> Result<PictureReport> {
-        PictureReport::new(picture, &self.parts.processor, self.parts.encoder.config())
+        let vision = self.vision()?;
+        PictureReport::new(picture, &vision.processor, vision.encoder.config())
+    }
+
+    /// What turns pictures into image tokens.
+    fn vision(&self) -> Result<&VisionParts> {
+        self.parts.vision.as_ref().ok_or_else(|| {
+            let hint = "it is a decoder alone and reads text";
+            Cause::NoSuchPart { model: self.parts.name.clone(), part: "vision encoder", hint }.into()
+        })
     }
 
     /// The caption of a picture, looked at in the balanced mode.
@@ -236,7 +261,7 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the model does not have this mode.
     pub fn views(&self, picture: &Picture, mode: Mode) -> Result<Views> {
-        Ok(self.parts.processor.views(picture, mode)?)
+        Ok(self.vision()?.processor.views(picture, mode)?)
     }
 
     /// Second stage: views to patch features `[num_views * rows * columns, vision hidden_size]`.
@@ -244,7 +269,7 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the patches do not divide the views.
     pub fn encode(&self, views: &Views) -> Result<Features> {
-        Ok(self.parts.encoder.encode(views.pixel_values.view())?)
+        Ok(self.vision()?.encoder.encode(views.pixel_values.view())?)
     }
 
     /// Third stage: patch features to image tokens `[num_views * pooled rows * pooled columns, hidden_size]`; `pooled` is
@@ -253,11 +278,12 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) when the features are not those of this model's encoder.
     pub fn adapt(&self, features: &Features, pooled: (usize, usize)) -> Result<Array2<f32>> {
+        let adapter = &self.vision()?.adapter;
         let tokens_per_view = pooled.0 * pooled.1;
         let mut tokens = Array2::zeros((features.num_views() * tokens_per_view, self.parts.text_config.hidden_size));
         for view in 0..features.num_views() {
             let rows = view * tokens_per_view..(view + 1) * tokens_per_view;
-            let adapted = self.parts.adapter.adapt(features.view(view), features.grid, pooled)?;
+            let adapted = adapter.adapt(features.view(view), features.grid, pooled)?;
             tokens.slice_axis_mut(Axis(0), Slice::from(rows)).assign(&adapted);
         }
         Ok(tokens)
@@ -276,7 +302,7 @@ impl Model {
         let tokens = Arc::new(self.adapt(&features, views.pooled)?);
         let adapt = start.elapsed() - preprocess - encode;
         let timings = Timings { preprocess, encode, adapt, ..Timings::default() };
-        Ok(EncodedPicture { mode, num_views: views.kinds.len(), tokens, timings })
+        Ok(EncodedPicture { mode, num_views: views.kinds.len(), tiles: views.grid, tokens, timings })
     }
 
     /// Fourth stage: a conversation to token ids, with the beginning of an answer at its end; image tokens only hold their
@@ -285,8 +311,9 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::Template`](crate::ErrorKind::Template) and [`ErrorKind::Tokenizer`](crate::ErrorKind::Tokenizer).
     pub fn layout(&self, messages: &[Message]) -> Result<PromptLayout> {
-        let Parts { template, tokenizer, image_token_ids, .. } = &*self.parts;
-        Ok(PromptLayout::new(messages, true, template, tokenizer, image_token_ids)?)
+        let Parts { template, tokenizer, vision, .. } = &*self.parts;
+        let images = vision.as_ref().map(|vision| &vision.images);
+        Ok(PromptLayout::new(messages, true, template, tokenizer, images)?)
     }
 
     /// Fifth stage: a layout to embeddings `[num_tokens, hidden_size]`, with the image tokens `[num_image_tokens, hidden_size]`
@@ -300,12 +327,12 @@ impl Model {
         Ok(embeddings)
     }
 
-    pub(crate) fn vision_config(&self) -> &VisionConfig {
-        self.parts.encoder.config()
+    pub(crate) fn vision_config(&self) -> Result<&VisionConfig> {
+        Ok(self.vision()?.encoder.config())
     }
 
-    pub(crate) fn adapter_config(&self) -> &AdapterConfig {
-        &self.parts.adapter_config
+    pub(crate) fn adapter_config(&self) -> Result<&AdapterConfig> {
+        Ok(&self.vision()?.adapter_config)
     }
 
     /// Whether the matrices under `prefix` meet activations of 8 bits.
@@ -337,4 +364,16 @@ impl Model {
     pub fn text_config(&self) -> &TextConfig {
         &self.parts.text_config
     }
+}
+
+/// Rows and columns of patches of the views of all modes.
+pub(crate) fn grids(processor: &ImageProcessor, encoder: &VisionConfig) -> Result<Vec<(usize, usize)>> {
+    let mut grids = Vec::new();
+    for mode in processor.config().modes.values() {
+        let grid = encoder.patch_grid(mode.size, mode.size)?;
+        if !grids.contains(&grid) {
+            grids.push(grid);
+        }
+    }
+    Ok(grids)
 }

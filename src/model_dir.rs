@@ -3,17 +3,19 @@
 //! `docs/format.md` describes every file. Nothing is computed here; [`Model`](crate::Model) makes the parts.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ocelli_adapter::AdapterConfig;
-use ocelli_language::{ChatTemplate, GenerationConfig, ImageTokenIds, TextConfig, Tokenizer};
+use ocelli_language::{ChatTemplate, GenerationConfig, ImagePrompt, TextConfig, Tokenizer};
 use ocelli_nn::{QuantizationConfig, Weights};
-use ocelli_vision::{PreprocessorConfig, VisionConfig};
+use ocelli_vision::{Overview, PreprocessorConfig, VisionConfig};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::error::{Cause, Error, Result};
+use crate::hugging_face::{self, Translation};
 
 /// The architecture and the place of everything else's sizes.
 pub(crate) const CONFIG: &str = "config.json";
@@ -28,22 +30,125 @@ pub(crate) const TEMPLATE: &str = "chat_template.jinja";
 /// The weights, when they are one file.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 
+/// A low-rank adapter of the decoder, beside its weights.
+pub(crate) const LORA: &str = "adapter.safetensors";
+
 /// The largest of the text files that is read; a tokenizer of 150,000 entries has 12 MB.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
 
-/// A model directory, read and checked: configurations, tokenizer, template and the tensors by name.
+/// A model directory, read and checked: configurations, tokenizer, template and the tensors by name. A decoder alone has no vision, an encoder
+/// alone no text, nor does a decoder without a tokenizer.
 #[derive(Debug)]
 pub(crate) struct ModelDir {
     pub(crate) name: String,
-    pub(crate) vision: VisionConfig,
-    pub(crate) adapter: AdapterConfig,
-    pub(crate) text: TextConfig,
-    pub(crate) image_token_ids: ImageTokenIds,
+    pub(crate) vision: Option<VisionDir>,
+    pub(crate) adapter: Option<AdapterConfig>,
+    pub(crate) text: Option<TextDir>,
+    /// How pictures are written into prompts, where there are both.
+    pub(crate) images: Option<ImagePrompt>,
+    pub(crate) weights: Weights,
+    /// A low-rank adapter of the decoder.
+    pub(crate) lora: Option<Weights>,
+    /// Whether it is a checkpoint of Hugging Face: the shapes of its tensors were checked when their names were translated.
+    pub(crate) is_checkpoint: bool,
+}
+
+/// What is about pictures.
+#[derive(Debug)]
+pub(crate) struct VisionDir {
+    pub(crate) config: VisionConfig,
     pub(crate) preprocessor: PreprocessorConfig,
+}
+
+/// What is about text.
+#[derive(Debug)]
+pub(crate) struct TextDir {
+    pub(crate) config: TextConfig,
     pub(crate) generation: GenerationConfig,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) template: ChatTemplate,
+}
+
+/// Configurations and tensors in the form of `docs/format.md`, whatever form they had.
+pub(crate) struct Sources {
+    /// `config.json`.
+    pub(crate) config: Value,
+    /// `preprocessor_config.json`; none for a decoder alone, and where there is no such file.
+    pub(crate) preprocessor: Option<Value>,
     pub(crate) weights: Weights,
+    /// `config.json` of a Hugging Face checkpoint, as it was.
+    checkpoint: Option<Value>,
+    /// The names of tensors in a Hugging Face checkpoint.
+    source_names: HashMap<String, String>,
+}
+
+/// The files about text.
+pub(crate) struct TextSources {
+    /// `generation_config.json`.
+    pub(crate) generation: Value,
+    /// `tokenizer.json`.
+    pub(crate) tokenizer: Cow<'static, [u8]>,
+    /// `chat_template.jinja`.
+    pub(crate) template: String,
+}
+
+impl Sources {
+    /// Reads `files`, of this engine or a checkpoint of another.
+    pub(crate) fn open(
+        files: &Files<'_>,
+        open_weights: impl FnOnce() -> Result<Weights, ocelli_nn::Error>,
+    ) -> Result<Self> {
+        let config = files.json(CONFIG)?;
+        if hugging_face::is_checkpoint(&config) {
+            let Translation { config: translated, preprocessor, weights, source_names } =
+                hugging_face::translate(files, &config, open_weights)?;
+            return Ok(Self { config: translated, preprocessor, weights, checkpoint: Some(config), source_names });
+        }
+        // A checkpoint of `tamm` is a decoder, whose fields are the whole of config.json.
+        let is_tamm = config.get("__tamm_type__").is_some() || config.get("family").is_some();
+        let config = match is_tamm && config.get("text_config").is_none() {
+            true => json!({"architectures": ["OcelliForCausalLM"], "model_type": "ocelli", "text_config": config}),
+            false => config,
+        };
+        let preprocessor = files.optional_json(PREPROCESSOR)?;
+        let (weights, source_names) = (open_weights()?, HashMap::new());
+        Ok(Self { config, preprocessor, weights, checkpoint: None, source_names })
+    }
+
+    /// Whether it is a Hugging Face checkpoint, of which every tensor is checked when it is opened.
+    pub(crate) fn is_translated(&self) -> bool {
+        self.checkpoint.is_some()
+    }
+
+    /// What the file calls the tensor `name`.
+    pub(crate) fn source_name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.source_names.get(name).map_or(name, String::as_str)
+    }
+
+    /// Reads the files about text; some of what a checkpoint says there goes into the configuration.
+    pub(crate) fn read_texts(&mut self, files: &Files<'_>) -> Result<TextSources> {
+        if let Some(checkpoint) = &self.checkpoint {
+            return hugging_face::texts(files, checkpoint, &mut self.config);
+        }
+        Ok(TextSources {
+            generation: files.json(GENERATION)?,
+            tokenizer: files.read(TOKENIZER)?,
+            template: files.text(TEMPLATE)?,
+        })
+    }
+
+    /// The weights, packed as the configuration says.
+    pub(crate) fn quantized_weights(&self, files: &Files<'_>) -> Result<Weights> {
+        let weights = self.weights.clone();
+        match self.config.get("quantization_config") {
+            None | Some(Value::Null) => Ok(weights),
+            Some(_) => {
+                let quantization: QuantizationConfig =
+                    files.section(CONFIG, &self.config, Some("quantization_config"))?;
+                Ok(weights.with_quantization(quantization)?)
+            }
+        }
+    }
 }
 
 /// Where the files come from.
@@ -56,15 +161,36 @@ pub(crate) enum Files<'a> {
 
 impl Files<'_> {
     /// What messages call the file `name`.
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         match self {
             Self::Folder(folder) => folder.join(name),
             Self::Embedded(_) => Path::new("(bundled)").join(name),
         }
     }
 
+    /// Whether there is a file `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Folder(folder) => folder.join(name).exists(),
+            Self::Embedded(files) => files.iter().any(|(embedded, _)| *embedded == name),
+        }
+    }
+
+    /// The object in the JSON file `name`, if there is such a file.
+    pub(crate) fn optional_json(&self, name: &'static str) -> Result<Option<Value>> {
+        if self.has(name) { Ok(Some(self.json(name)?)) } else { Ok(None) }
+    }
+
+    /// The text in the file `name`.
+    pub(crate) fn text(&self, name: &'static str) -> Result<String> {
+        String::from_utf8(self.read(name)?.into_owned()).map_err(|_| {
+            let (found, expected) = ("not UTF-8".to_owned(), "a text in UTF-8");
+            Cause::ModelFile { path: self.path(name), found, expected }.into()
+        })
+    }
+
     /// The contents of the file `name`, which may not be empty.
-    fn read(&self, name: &'static str) -> Result<Cow<'static, [u8]>> {
+    pub(crate) fn read(&self, name: &'static str) -> Result<Cow<'static, [u8]>> {
         let path = self.path(name);
         let bytes: Cow<'static, [u8]> = match self {
             Self::Embedded(files) => {
@@ -93,7 +219,7 @@ impl Files<'_> {
     }
 
     /// The object in the JSON file `name`.
-    fn json(&self, name: &'static str) -> Result<Value> {
+    pub(crate) fn json(&self, name: &'static str) -> Result<Value> {
         let bytes = self.read(name)?;
         let refused = |found: String| Cause::ModelFile { path: self.path(name), found, expected: "a JSON object" };
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| refused(format!("not JSON ({error})")))?;
@@ -195,6 +321,16 @@ fn shortened(value: &Value) -> String {
     }
 }
 
+/// Refuses what is not there, and what is a file.
+pub(crate) fn check_is_folder(folder: &Path) -> Result<()> {
+    let failed = |source| Cause::Read { path: folder.to_owned(), source };
+    if fs::metadata(folder).map_err(failed)?.is_dir() {
+        return Ok(());
+    }
+    let expected = "a model directory (with config.json and model.safetensors)";
+    Err(Cause::ModelFile { path: folder.to_owned(), found: "a file".to_owned(), expected }.into())
+}
+
 impl ModelDir {
     /// Reads the model directory `folder`.
     ///
@@ -202,13 +338,12 @@ impl ModelDir {
     /// Names the file, and the field or tensor, that is missing, broken or does not fit the others.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let failed = |source| Cause::Read { path: folder.to_owned(), source };
-        if !fs::metadata(folder).map_err(failed)?.is_dir() {
-            let expected = "a model directory (with config.json and model.safetensors)";
-            return Err(Cause::ModelFile { path: folder.to_owned(), found: "a file".to_owned(), expected }.into());
-        }
+        check_is_folder(folder)?;
         let name = fs::canonicalize(folder).map_err(failed)?;
         let name = name.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
-        Self::from_files(name, &Files::Folder(folder), || Weights::open(folder))
+        let files = Files::Folder(folder);
+        let lora = if files.has(LORA) { Some(Weights::open(folder.join(LORA))?) } else { None };
+        Ok(Self { lora, ..Self::from_files(name, &files, || Weights::open(folder))? })
     }
 
     /// Reads a model out of `files`, with its tensors from `open_weights`.
@@ -217,55 +352,69 @@ impl ModelDir {
         files: &Files<'_>,
         open_weights: impl FnOnce() -> Result<Weights, ocelli_nn::Error>,
     ) -> Result<Self> {
-        let config = files.json(CONFIG)?;
-        let vision: VisionConfig = files.section(CONFIG, &config, Some("vision_config"))?;
-        let adapter: AdapterConfig = files.section(CONFIG, &config, Some("adapter_config"))?;
-        let image_token_ids: ImageTokenIds = files.section(CONFIG, &config, None)?;
-        let quantization: Option<QuantizationConfig> = match config.get("quantization_config") {
-            None | Some(Value::Null) => None,
-            Some(_) => Some(files.section(CONFIG, &config, Some("quantization_config"))?),
-        };
+        let mut sources = Sources::open(files, open_weights)?;
         let place = |error: Error, file: &str| error.at(files.path(file).parent().unwrap_or(Path::new("")).display());
-        let text = files.part(CONFIG, &config, "text_config")?;
-        let text = TextConfig::from_json(text).map_err(|error| place(error.into(), CONFIG))?;
-        image_token_ids.check(text.vocab_size).map_err(|error| place(error.into(), CONFIG))?;
-        vision.validate().map_err(|error| place(error.into(), CONFIG))?;
-        adapter.validate(vision.hidden_size()).map_err(|error| place(error.into(), CONFIG))?;
+        let config = |error: Error| place(error, CONFIG);
+        let has = |section: &str, sources: &Sources| sources.config.get(section).is_some();
+        let (has_vision, has_text) = (has("vision_config", &sources), has("text_config", &sources));
+        // An adapter joins the two; without any of the three the message is about the first.
+        let is_whole = has("adapter_config", &sources) || has_vision == has_text;
 
-        let preprocessor: PreprocessorConfig = files.section(PREPROCESSOR, &files.json(PREPROCESSOR)?, None)?;
-        preprocessor.validate().map_err(|error| place(error.into(), PREPROCESSOR))?;
-
-        let generation = files.json(GENERATION)?;
-        let generation = GenerationConfig::from_json(&generation).map_err(|error| place(error.into(), GENERATION))?;
-        generation.check_vocab_size(text.vocab_size).map_err(|error| place(error.into(), GENERATION))?;
-
-        let at_file = |error: ocelli_language::Error, file: &str| Error::from(error).at(files.path(file).display());
-        let tokenizer = Tokenizer::from_bytes(&files.read(TOKENIZER)?).map_err(|error| at_file(error, TOKENIZER))?;
-        tokenizer.check_vocab_size(text.vocab_size).map_err(|error| at_file(error, TOKENIZER))?;
-
-        let template = String::from_utf8(files.read(TEMPLATE)?.into_owned()).map_err(|_| Cause::ModelFile {
-            path: files.path(TEMPLATE),
-            found: "not UTF-8".to_owned(),
-            expected: "a template in UTF-8",
-        })?;
-        let template = ChatTemplate::new(template).map_err(|error| at_file(error, TEMPLATE))?;
-
-        let mut weights = open_weights()?;
-        if let Some(quantization) = quantization {
-            weights = weights.with_quantization(quantization)?;
+        let mut vision = None;
+        let mut adapter: Option<AdapterConfig> = None;
+        if has_vision || is_whole {
+            let vision_config: VisionConfig = files.section(CONFIG, &sources.config, Some("vision_config"))?;
+            if is_whole {
+                adapter = Some(files.section(CONFIG, &sources.config, Some("adapter_config"))?);
+            }
+            vision_config.validate().map_err(|error| config(error.into()))?;
+            if let Some(adapter) = &adapter {
+                adapter.validate(vision_config.hidden_size()).map_err(|error| config(error.into()))?;
+            }
+            let preprocessor = match sources.preprocessor.take() {
+                Some(preprocessor) => preprocessor,
+                None => files.json(PREPROCESSOR)?,
+            };
+            let preprocessor: PreprocessorConfig = files.section(PREPROCESSOR, &preprocessor, None)?;
+            preprocessor.validate().map_err(|error| place(error.into(), PREPROCESSOR))?;
+            vision = Some(VisionDir { config: vision_config, preprocessor });
         }
-        Ok(Self {
-            name,
-            vision,
-            adapter,
-            text,
-            image_token_ids,
-            preprocessor,
-            generation,
-            tokenizer,
-            template,
-            weights,
-        })
+        let mut text = None;
+        // A decoder without a tokenizer can only be traced.
+        if is_whole || has_text && files.has(TOKENIZER) {
+            let text_config = files.part(CONFIG, &sources.config, "text_config")?;
+            let text_config = TextConfig::from_json(text_config).map_err(|error| config(error.into()))?;
+            let texts = sources.read_texts(files)?;
+            text = Some(TextDir::new(files, &sources.config, text_config, texts)?);
+        }
+        let mut images = None;
+        if let (Some(vision), Some(text)) = (&vision, &text) {
+            let overview_first = vision.preprocessor.overview == Overview::First;
+            let prompt = ImagePrompt::from_config_json(&sources.config, &text.config, &text.tokenizer, overview_first);
+            images = Some(prompt.map_err(|error| config(error.into()))?);
+        }
+        let weights = sources.quantized_weights(files)?;
+        let is_checkpoint = sources.checkpoint.is_some();
+        Ok(Self { name, vision, adapter, text, images, weights, lora: None, is_checkpoint })
+    }
+}
+
+impl TextDir {
+    fn new(files: &Files<'_>, config: &Value, text: TextConfig, texts: TextSources) -> Result<Self> {
+        let place = |error: ocelli_language::Error, file: &str| {
+            Error::from(error).at(files.path(file).parent().unwrap_or(Path::new("")).display())
+        };
+        let at_file = |error: ocelli_language::Error, file: &str| Error::from(error).at(files.path(file).display());
+        let generation = GenerationConfig::from_json(&texts.generation).map_err(|error| place(error, GENERATION))?;
+        generation.check_vocab_size(text.vocab_size).map_err(|error| place(error, GENERATION))?;
+        let tokenizer = Tokenizer::from_bytes(&texts.tokenizer).map_err(|error| at_file(error, TOKENIZER))?;
+        tokenizer.check_vocab_size(text.vocab_size).map_err(|error| at_file(error, TOKENIZER))?;
+        let variables = match config.get("chat_template_variables") {
+            Some(_) => files.section(CONFIG, config, Some("chat_template_variables"))?,
+            None => BTreeMap::new(),
+        };
+        let template = ChatTemplate::new(&texts.template).map_err(|error| at_file(error, TEMPLATE))?;
+        Ok(Self { config: text, generation, tokenizer, template: template.with_variables(variables) })
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use ocelli_adapter::AdapterConfig;
+use ocelli_adapter::{AdapterConfig, ConvPoolConfig};
 use ocelli_language::{SplitMix64, TextConfig};
 use ocelli_nn::{Bits, PackedShape, QuantizationConfig, WeightsWriter};
 use ocelli_vision::{EncoderConfig, PatchEmbedKind, VisionConfig};
@@ -91,7 +91,10 @@ where
     let adapter: AdapterConfig = files.section(CONFIG, config, Some("adapter_config"))?;
     let text = TextConfig::from_config_json(config)?;
     weights.encoder(&vision)?;
-    weights.adapter(&adapter, vision.hidden_size(), text.hidden_size)?;
+    let AdapterConfig::ConvPool(adapter) = &adapter else {
+        return Err(Error::options("the adapter of the preset", adapter.model_type(), "conv_pool"));
+    };
+    weights.adapter(adapter, vision.hidden_size(), text.hidden_size)?;
     weights.decoder(&text)?;
     Ok(weights.writer.write(folder.join(WEIGHTS))?)
 }
@@ -164,7 +167,7 @@ impl RandomWeights {
         self.linear(&format!("{name}.mlp.fc2"), intermediate_size, hidden_size, true)
     }
 
-    fn adapter(&mut self, config: &AdapterConfig, vision_hidden_size: usize, hidden_size: usize) -> Result<()> {
+    fn adapter(&mut self, config: &ConvPoolConfig, vision_hidden_size: usize, hidden_size: usize) -> Result<()> {
         self.encoder_layer("adapter.layer", vision_hidden_size, config.intermediate_size)?;
         self.linear("adapter.proj", vision_hidden_size, hidden_size, true)?;
         self.linear("adapter.conv", 9 * hidden_size, hidden_size, true)?;
@@ -236,9 +239,11 @@ impl RandomWeights {
             return Ok(());
         };
         let bits = Bits::new(part.bits).map_err(|error| Error::options("bits", part.bits, error.to_string()))?;
-        let shape = PackedShape::new(bits, out_features, in_features, part.group_size).map_err(|error| {
-            Error::options("a matrix", format!("{out_features} x {in_features}"), error.to_string())
-        })?;
+        let shape = PackedShape::new(bits, out_features, in_features, part.group_size)
+            .and_then(|shape| shape.with_zero_point(part.zero_point))
+            .map_err(|error| {
+                Error::options("a matrix", format!("{out_features} x {in_features}"), error.to_string())
+            })?;
         let codes = self.codes(shape);
         // The standard deviation of the levels -1.5..=1.5, -7.5..=7.5 and -127..=127, all equally likely.
         let levels = match bits {

@@ -6,10 +6,7 @@ use crate::picture;
 
 fn part(model: &Model, mode: Mode) -> PromptPart {
     let encoded = model.encode_picture(&picture(0), mode).unwrap();
-    PromptPart::Image {
-        num_views: encoded.num_views(),
-        tokens_per_view: encoded.tokens().nrows() / encoded.num_views(),
-    }
+    encoded.prompt_part()
 }
 
 fn text(text: &str) -> PromptPart {

@@ -2,6 +2,8 @@
 
 mod captions;
 mod hostile_models;
+mod hugging_face;
+mod imports;
 mod layout;
 mod sessions;
 #[path = "../support/mod.rs"]
