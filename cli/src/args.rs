@@ -41,7 +41,7 @@ pub struct Cli {
 pub enum Command {
     /// Describe pictures
     Caption(CaptionArgs),
-    /// Ask a question about one or several pictures
+    /// Ask a question, about pictures or without
     Ask(AskArgs),
     /// Show what a model consists of, or what preprocessing does to a picture
     Inspect(InspectArgs),
@@ -49,7 +49,11 @@ pub enum Command {
     Bench(BenchArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
-    /// Run a decoder on given tensors and write what happened inside, to compare with another framework
+    /// Print the vectors of pictures
+    Embed(EmbedArgs),
+    /// Make a model directory of a checkpoint of Hugging Face or tamm, packed in few bits
+    Import(ImportArgs),
+    /// Run a model on given tensors and write what happened inside, to compare with another framework
     Trace(TraceArgs),
 }
 
@@ -134,13 +138,11 @@ pub struct CaptionArgs {
 
 /// `ocelli ask`
 #[derive(Debug, Args)]
+#[command(override_usage = "ocelli ask [OPTIONS] [PATH]... <QUESTION>")]
 pub struct AskArgs {
-    /// Pictures, all in one prompt, in this order; `-` reads a picture from standard input
-    #[arg(required = true, value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-    /// The question
-    #[arg(required = true)]
-    pub question: String,
+    /// Pictures, all in one prompt, in this order, and then the question; `-` reads a picture from standard input
+    #[arg(required = true, value_name = "PATH|QUESTION")]
+    pub paths_and_question: Vec<PathBuf>,
     /// How closely to look
     #[arg(long, value_enum, default_value_t = ModeArg::Balanced)]
     pub mode: ModeArg,
@@ -213,12 +215,94 @@ pub struct CompletionsArgs {
 /// `ocelli trace`
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// safetensors file to read: token_ids, embeddings_in, chunks, packed.segment_ids (each optional but the first)
+    /// safetensors file to read: token_ids, pixel_values, or both; embeddings_in, chunks, packed.segment_ids
     #[arg(long, value_name = "FILE")]
     pub inputs: PathBuf,
-    /// safetensors file to write: logits, hidden_states, greedy.tokens, ...
+    /// safetensors file to write: logits, hidden_states, vision_hidden_states, image_tokens, greedy.tokens, ...
     #[arg(long, value_name = "FILE")]
     pub outputs: PathBuf,
+    /// Which hidden states to write
+    #[arg(long, value_enum, default_value_t = LayersArg::All)]
+    pub layers: LayersArg,
+}
+
+/// Which hidden states are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LayersArg {
+    /// Those of every layer
+    All,
+    /// The last alone
+    Last,
+}
+
+/// `ocelli embed`
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// Pictures; `-` reads a picture from standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// How closely to look
+    #[arg(long, value_enum, default_value_t = ModeArg::Balanced)]
+    pub mode: ModeArg,
+    /// What to print: JSON, one object a line and picture, or a NumPy file of f32 [pictures, width]
+    #[arg(long, value_enum, default_value_t = EmbedFormat::Json)]
+    pub format: EmbedFormat,
+    /// File to write [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// What `ocelli embed` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EmbedFormat {
+    /// One object a line and picture: path, model, embedding
+    Json,
+    /// One NumPy array of all pictures
+    Npy,
+}
+
+/// `ocelli import`
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Directory of the checkpoint, as on the Hugging Face hub
+    pub source: PathBuf,
+    /// Model directory to write; it must not be there yet
+    pub destination: PathBuf,
+    /// Bits of the decoder's weights: 2, 4, 8, 16 or 32
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = bits)]
+    pub bits: u32,
+    /// Weights that share a scale: 32, 64, 128, or row
+    #[arg(long, value_name = "N", default_value = "32", value_parser = group_size)]
+    pub group_size: GroupSize,
+    /// Bits of encoder and adapter [default: 8, or --bits where that is more]
+    #[arg(long, value_name = "N", value_parser = bits)]
+    pub encoder_bits: Option<u32>,
+    /// Bits of embedding and output layer [default: 8, or --bits where that is more]
+    #[arg(long, value_name = "N", value_parser = bits)]
+    pub embedding_bits: Option<u32>,
+    /// Add a LoRA adapter beside the checkpoint to the weights, in place of keeping it beside them
+    #[arg(long)]
+    pub merge_adapter: bool,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Weights that share a scale; none for a whole row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSize(pub Option<usize>);
+
+fn bits(text: &str) -> Result<u32, String> {
+    let bits = text.parse().ok().filter(|bits| [2, 4, 8, 16, 32].contains(bits));
+    bits.ok_or_else(|| "expected 2, 4, 8, 16 or 32".to_owned())
+}
+
+fn group_size(text: &str) -> Result<GroupSize, String> {
+    match text {
+        "row" => Ok(GroupSize(None)),
+        "32" | "64" | "128" => Ok(GroupSize(text.parse().ok())),
+        _ => Err("expected 32, 64, 128 or row".to_owned()),
+    }
 }
 
 /// How closely to look at a picture.
@@ -295,12 +379,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_argument_of_ask_is_the_question() {
-        let cli = Cli::try_parse_from(["ocelli", "ask", "a.png", "b.png", "What is it?"]).unwrap();
-        let Command::Ask(ask) = cli.command else { panic!("{:?}", cli.command) };
-        assert_eq!(ask.paths, [PathBuf::from("a.png"), PathBuf::from("b.png")]);
-        assert_eq!(ask.question, "What is it?");
-        assert!(Cli::try_parse_from(["ocelli", "ask", "What is it?"]).is_err());
+    fn ask_takes_pictures_and_a_question_or_a_question_alone() {
+        for arguments in [&["a.png", "b.png", "What is it?"][..], &["What is it?"]] {
+            let cli = Cli::try_parse_from(["ocelli", "ask"].iter().chain(arguments)).unwrap();
+            let Command::Ask(ask) = cli.command else { panic!("{:?}", cli.command) };
+            assert_eq!(ask.paths_and_question, arguments.iter().map(PathBuf::from).collect::<Vec<_>>());
+        }
+        assert!(Cli::try_parse_from(["ocelli", "ask"]).is_err());
     }
 
     #[test]

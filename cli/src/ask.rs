@@ -1,24 +1,27 @@
-//! `ocelli ask`: one question about one or several pictures, all in one prompt.
+//! `ocelli ask`: one question about pictures, all in one prompt, or without any.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use ocelli::{Mode, Prompt, SessionOptions};
 
-use crate::args::{AskArgs, CommonArgs, Format};
+use crate::args::{AskArgs, Cli, CommonArgs, Format};
 use crate::console::Console;
 use crate::output::{self, AnswerRecord, FailureRecord, TimingsMs};
 use crate::{Outcome, inputs, load_model};
 
 /// Runs the verb. All pictures are needed: when one fails, there is no answer.
 pub fn run(args: &AskArgs, common: &CommonArgs, console: &Console) -> anyhow::Result<Outcome> {
-    inputs::check_standard_input(&args.paths);
+    let (paths, question) = split(&args.paths_and_question);
+    inputs::check_standard_input(paths);
     let model = load_model(common)?;
     let mut stdout = io::stdout().lock();
     let mut prompt = Prompt::new();
     let mut decode = Duration::ZERO;
-    for path in &args.paths {
+    for path in paths {
         match inputs::open(path) {
             Ok((picture, duration)) => {
                 prompt = prompt.with(picture);
@@ -37,7 +40,7 @@ pub fn run(args: &AskArgs, common: &CommonArgs, console: &Console) -> anyhow::Re
     let mode: Mode = args.mode.into();
     let options = SessionOptions { mode, generation: args.sampling.generation_options(common) };
     let mut session = model.session_with(options)?;
-    let mut stream = session.stream(prompt.with(args.question.as_str()))?;
+    let mut stream = session.stream(prompt.with(question))?;
     for piece in stream.by_ref() {
         let piece = piece?;
         if args.format == Format::Text {
@@ -49,11 +52,26 @@ pub fn run(args: &AskArgs, common: &CommonArgs, console: &Console) -> anyhow::Re
     match args.format {
         Format::Text => writeln!(stdout)?,
         Format::Json => {
-            let paths = args.paths.iter().map(PathBuf::as_path);
-            let record = AnswerRecord::new(paths, &args.question, mode, model.name(), decode, &response);
+            let paths = paths.iter().map(PathBuf::as_path);
+            let record = AnswerRecord::new(paths, question, mode, model.name(), decode, &response);
             output::write_json(&mut stdout, &record)?;
         }
     }
     console.detail(&output::timings_line(&"answer", &TimingsMs::new(decode, &response), &response));
     Ok(Outcome::Done)
+}
+
+/// The pictures, and the question after them. Ends the program with a usage error when the last argument is a picture, or no text.
+fn split(arguments: &[PathBuf]) -> (&[PathBuf], &str) {
+    let usage_error = |message: &str| Cli::command().error(ErrorKind::MissingRequiredArgument, message).exit();
+    match arguments.split_last() {
+        Some((last, paths)) => match last.to_str() {
+            Some(_) if inputs::is_standard_input(last) || last.is_file() => {
+                usage_error("the question is missing: it comes after the pictures")
+            }
+            Some(question) => (paths, question),
+            None => usage_error("the question is not a text in UTF-8"),
+        },
+        None => usage_error("the question is missing"),
+    }
 }

@@ -6,6 +6,8 @@ mod ask;
 mod bench;
 mod caption;
 mod console;
+mod embed;
+mod import;
 mod inputs;
 mod inspect;
 mod output;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
-use ocelli::{Isa, Model};
+use ocelli::{Isa, Model, PictureEncoder};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command, CommonArgs};
@@ -67,6 +69,8 @@ fn run(cli: &Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Ask(args) => ask::run(args, &cli.common, console),
         Command::Inspect(args) => inspect::run(args, &cli.common, console),
         Command::Bench(args) => bench::run(args, &cli.common, console),
+        Command::Embed(args) => embed::run(args, &cli.common, console),
+        Command::Import(args) => import::run(args, console),
         Command::Trace(args) => trace::run(args, &cli.common),
         Command::Completions(args) => {
             // Into memory first: it panics where it cannot write.
@@ -83,6 +87,14 @@ fn load_model(common: &CommonArgs) -> Result<Model, ocelli::Error> {
     match &common.model {
         Some(folder) => Model::load(folder),
         None => Model::bundled(),
+    }
+}
+
+/// The vision encoder of that model.
+fn load_encoder(common: &CommonArgs) -> Result<PictureEncoder, ocelli::Error> {
+    match &common.model {
+        Some(folder) => PictureEncoder::load(folder),
+        None => PictureEncoder::bundled(),
     }
 }
 

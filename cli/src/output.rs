@@ -163,26 +163,26 @@ pub fn model_text(report: &ModelReport) -> String {
         let _ = writeln!(text, "{name:<14}{value}");
     };
     line("model", &report.name);
-    line("vision", &report.vision);
-    line("adapter", &report.adapter);
-    line("text", &report.text);
-    line("context", &format!("{} tokens", report.max_position_embeddings));
-    let kv = &report.kv_cache;
-    line(
-        "KV cache",
-        &format!(
-            "{} bits, {} bytes a token, {} at full context",
-            kv.bits,
-            kv.bytes_per_token,
-            megabytes(kv.bytes_at_full_context)
-        ),
-    );
+    line("vision", report.vision.as_deref().unwrap_or("none: a decoder alone"));
+    if let Some(adapter) = &report.adapter {
+        line("adapter", adapter);
+    }
+    line("text", report.text.as_deref().unwrap_or("none: an encoder alone"));
+    if let Some(tokens) = report.max_position_embeddings {
+        line("context", &format!("{tokens} tokens"));
+    }
+    if let Some(kv) = &report.kv_cache {
+        let full = megabytes(kv.bytes_at_full_context);
+        line("KV cache", &format!("{} bits, {} bytes a token, {full} at full context", kv.bits, kv.bytes_per_token));
+    }
     let _ = writeln!(text, "\n{:<14}{:>14}{:>14}{:>10}", "part", "parameters", "bytes", "bits");
     for part in report.parts.iter().chain([&report.total]) {
         let (name, parameters, bytes) = (&part.name, part.parameters, part.bytes);
         let _ = writeln!(text, "{name:<14}{parameters:>14}{bytes:>14}{:>10.2}", part.bits_per_parameter);
     }
-    let _ = writeln!(text, "\n{:<14}{:>10}{:>8}{:>14}", "mode", "view size", "views", "image tokens");
+    if !report.modes.is_empty() {
+        let _ = writeln!(text, "\n{:<14}{:>10}{:>8}{:>14}", "mode", "view size", "views", "image tokens");
+    }
     for mode in &report.modes {
         let _ = writeln!(
             text,

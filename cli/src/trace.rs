@@ -1,10 +1,11 @@
-//! `ocelli trace`: the decoder on given tensors, for people who compare with another framework.
+//! `ocelli trace`: a model on given tensors, for people who compare with another framework.
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use ocelli::TracedLayers;
 
 use crate::Outcome;
-use crate::args::{Cli, CommonArgs, TraceArgs};
+use crate::args::{Cli, CommonArgs, LayersArg, TraceArgs};
 
 /// Runs the verb.
 pub fn run(args: &TraceArgs, common: &CommonArgs) -> anyhow::Result<Outcome> {
@@ -12,6 +13,10 @@ pub fn run(args: &TraceArgs, common: &CommonArgs) -> anyhow::Result<Outcome> {
         let message = "trace needs --model DIR: a directory with config.json and model.safetensors";
         Cli::command().error(ErrorKind::MissingRequiredArgument, message).exit()
     };
-    ocelli::trace(model, &args.inputs, &args.outputs)?;
+    let layers = match args.layers {
+        LayersArg::All => TracedLayers::All,
+        LayersArg::Last => TracedLayers::Last,
+    };
+    ocelli::trace(model, &args.inputs, &args.outputs, layers)?;
     Ok(Outcome::Done)
 }

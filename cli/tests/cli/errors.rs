@@ -16,7 +16,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         ("format", &["caption", "a.png", "--format", "xml"]),
         ("max-tokens", &["caption", "a.png", "-n", "0"]),
         ("no-path", &["caption"]),
-        ("no-question", &["ask", "What is it?"]),
+        ("no-question", &["ask", "-"]),
         ("verb", &["captoin", "a.png"]),
         ("stdin-twice", &["caption", "-", "-"]),
         ("trace-model", &["trace", "--inputs", "a", "--outputs", "b"]),

@@ -4,6 +4,7 @@ mod errors;
 mod examples;
 mod help;
 mod hostile;
+mod import;
 mod output;
 mod paths;
 mod pictures;
