@@ -105,7 +105,7 @@ impl Weights {
         for name in names {
             let path = directory.join(name);
             let is_plain = matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
-            if !is_plain || std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
+            if !is_plain || leads_elsewhere(&path, directory) {
                 return Err(Error::ShardName { file: label, shard: name.clone() });
             }
             files.insert(name.clone(), Arc::new(WeightFile::open(&path)?));
@@ -311,6 +311,20 @@ fn tensors_of(file: &Arc<WeightFile>) -> impl Iterator<Item = (String, Tensor)> 
 
 /// The types of [`float_width`] as messages call them.
 const FLOATS: &str = "F32, BF16 or F16";
+
+/// Whether `path` is a link, other than those of the Hugging Face cache, whose snapshots hold links to the blobs of the same repository:
+/// `models--NAME/snapshots/COMMIT/FILE` to `models--NAME/blobs/HASH`.
+fn leads_elsewhere(path: &Path, directory: &Path) -> bool {
+    if !std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
+        return false;
+    }
+    let into_blobs = || -> Option<bool> {
+        let (target, directory) = (path.canonicalize().ok()?, directory.canonicalize().ok()?);
+        let snapshots = directory.parent()?;
+        Some(snapshots.file_name()? == "snapshots" && target.parent()? == snapshots.parent()?.join("blobs"))
+    };
+    into_blobs() != Some(true)
+}
 
 /// Bytes of a float type that can be read.
 fn float_width(dtype: Dtype) -> Option<usize> {

@@ -200,6 +200,25 @@ fn a_shard_that_is_a_link_or_a_loop_of_links_is_refused() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn the_links_of_the_hugging_face_cache_are_followed_and_no_others() {
+    let repository = tempfile::tempdir().unwrap();
+    let [blobs, snapshot] = ["blobs", "snapshots/abc"].map(|name| repository.path().join(name));
+    std::fs::create_dir_all(&blobs).unwrap();
+    std::fs::create_dir_all(&snapshot).unwrap();
+    let shards = sharded(r#"{"a": "shard-a.safetensors"}"#);
+    let index = "model.safetensors.index.json";
+    std::fs::copy(shards.path().join(index), snapshot.join(index)).unwrap();
+    let shard = snapshot.join("shard-a.safetensors");
+    for (place, is_followed) in [(blobs.join("0123"), true), (repository.path().join("0123"), false)] {
+        std::fs::copy(shards.path().join("shard-a.safetensors"), &place).unwrap();
+        std::os::unix::fs::symlink(&place, &shard).unwrap();
+        assert_eq!(Weights::open(&snapshot).is_ok(), is_followed, "{}", place.display());
+        std::fs::remove_file(&shard).unwrap();
+    }
+}
+
 /// A packed layer `l` with one byte of the file changed: `at` counts from the start of `tensor`.
 fn packed_with(bits: u32, tensor: &str, change: impl Fn(&mut [u8])) -> Result<(), Error> {
     let shape = PackedShape::new(Bits::new(bits).unwrap(), 2, 70, Some(32)).unwrap();
