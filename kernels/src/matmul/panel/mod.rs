@@ -9,7 +9,7 @@
 //!         the sums of the panel are whole
 //! ```
 //!
-//! Sums are of integers and exact, so that the result is that of the strip kernels to the bit.
+//! Sums are of integers and exact, so that the result is that of `matmul/rows` to the bit.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
