@@ -50,11 +50,7 @@ fn text(report: &ImportReport) -> String {
         "matrices", "tensors", "weights", "bits", "group", "relative error"
     );
     for kind in &report.kinds {
-        let group = match (kind.bits, kind.group_size) {
-            (16.., _) => "-".to_owned(),
-            (_, None) => "row".to_owned(),
-            (_, Some(size)) => size.to_string(),
-        };
+        let group = kind.group();
         let _ = writeln!(
             text,
             "{:<width$}{:>9}{:>14}{:>6}{group:>7}{:>16.5}",

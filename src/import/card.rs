@@ -22,11 +22,7 @@ pub(super) fn text(files: &Files<'_>, report: &ImportReport, has_tokenizer: bool
         report.source_bytes as f64 / 1e6,
     );
     for kind in &report.kinds {
-        let group = match (kind.bits, kind.group_size) {
-            (16.., _) => "-".to_owned(),
-            (_, None) => "row".to_owned(),
-            (_, Some(size)) => size.to_string(),
-        };
+        let group = kind.group();
         // Writing to a string cannot fail.
         let _ = writeln!(
             card,

@@ -109,6 +109,17 @@ pub struct ImportedKind {
     pub relative_error: f64,
 }
 
+impl ImportedKind {
+    /// What shares a scale, for people: `32`, `row`, or `-` where there are no scales.
+    pub fn group(&self) -> String {
+        match (self.bits, self.group_size) {
+            (16.., _) => "-".to_owned(),
+            (_, None) => "row".to_owned(),
+            (_, Some(size)) => size.to_string(),
+        }
+    }
+}
+
 /// Sums of squares over the matrices of a kind.
 #[derive(Default)]
 struct Sums {
