@@ -6,6 +6,8 @@ mod ask;
 mod bench;
 mod caption;
 mod console;
+#[allow(dead_code)]
+mod files;
 mod embed;
 mod import;
 mod inputs;
