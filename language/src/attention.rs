@@ -12,7 +12,7 @@
 //! `modeling_qwen2.py` and `modeling_qwen3.py`.
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
-use ocelli_kernels::{Isa, RotaryCoefficients, attention_cached, rope_halves, rope_interleaved};
+use ocelli_kernels::{Isa, RotaryCoefficients, attention_cached, for_each, rope_halves, rope_interleaved};
 use ocelli_nn::{Linear, RmsNorm, Weights};
 
 use crate::config::{QkNorm, RopePairing, TextConfig};
@@ -45,12 +45,19 @@ struct Sizes {
     kv_dim: usize,
 }
 
-/// The tokens of one pass.
-pub(crate) struct Tokens<'a> {
+/// Some tokens of one sequence, which are rows of a pass; its next positions.
+pub(crate) struct Sequence<'a> {
+    pub(crate) cache: &'a mut KvCache,
     /// The position of the first.
     pub(crate) first_position: usize,
-    /// The rotation at each position.
-    pub(crate) rotary: &'a RotaryCoefficients,
+    pub(crate) num_tokens: usize,
+}
+
+impl<'a> Sequence<'a> {
+    /// The next `num_tokens` tokens after those in `cache`.
+    pub(crate) fn next(cache: &'a mut KvCache, num_tokens: usize) -> Self {
+        Self { first_position: cache.len(), cache, num_tokens }
+    }
 }
 
 impl Attention {
@@ -84,29 +91,44 @@ impl Attention {
         })
     }
 
-    /// Adds the attention of some tokens to `hidden`, `[tokens, hidden_size]`, over the keys and values of `cache_layer`. A layer that
-    /// makes them writes them there first.
+    /// Adds the attention of some tokens to `hidden`, `[tokens, hidden_size]`: the rows of `sequences`, one after the other, rotated by `rotary`. The
+    /// tokens of each attend over the keys and values of `cache_layer` of its cache. A layer that makes them writes them there first.
     pub(crate) fn forward(
         &self,
         hidden: &mut Array2<f32>,
-        cache: &mut KvCache,
+        sequences: &mut [Sequence<'_>],
         cache_layer: usize,
-        tokens: &Tokens<'_>,
+        rotary: &RotaryCoefficients,
     ) {
         let Sizes { num_heads, head_dim, q_dim, kv_dim, .. } = self.sizes;
         let qkv = self.projection.forward(self.norm.forward(hidden.view()).view());
         let mut queries = columns(qkv.view(), 0, q_dim);
-        self.place(&mut queries, self.query_norm.as_ref(), tokens.rotary);
+        self.place(&mut queries, self.query_norm.as_ref(), rotary);
         if self.makes_kv {
             let mut keys = columns(qkv.view(), q_dim, kv_dim);
-            self.place(&mut keys, self.key_norm.as_ref(), tokens.rotary);
-            cache.write(cache_layer, &keys, &columns(qkv.view(), q_dim + kv_dim, kv_dim));
+            self.place(&mut keys, self.key_norm.as_ref(), rotary);
+            let values = columns(qkv.view(), q_dim + kv_dim, kv_dim);
+            let mut first = 0;
+            for sequence in &mut *sequences {
+                let rows = first * kv_dim..(first + sequence.num_tokens) * kv_dim;
+                sequence.cache.write(cache_layer, &keys[rows.clone()], &values[rows]);
+                first += sequence.num_tokens;
+            }
         }
         let mut attended = Array2::zeros((hidden.nrows(), q_dim));
-        if let Some(out) = attended.as_slice_mut() {
-            let heads = cache.heads(cache_layer);
-            attention_cached(Isa::active(), &queries, tokens.first_position, &heads, num_heads, head_dim, None, out);
+        let mut out = attended.as_slice_mut().expect("standard layout");
+        let mut jobs = Vec::with_capacity(sequences.len());
+        for sequence in &*sequences {
+            let (of_sequence, rest) = out.split_at_mut(sequence.num_tokens * q_dim);
+            let first = queries.len() - rest.len() - of_sequence.len();
+            jobs.push((sequence, &queries[first..first + of_sequence.len()], of_sequence));
+            out = rest;
         }
+        // Sequences go side by side; one alone has all threads for its heads.
+        for_each(jobs, |(sequence, queries, out)| {
+            let heads = sequence.cache.heads(cache_layer);
+            attention_cached(Isa::active(), queries, sequence.first_position, &heads, num_heads, head_dim, None, out);
+        });
         *hidden += &self.o_proj.forward(attended.view());
     }
 

@@ -16,7 +16,7 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 use ocelli_kernels::{RotaryCoefficients, RotaryEmbedding};
 use ocelli_nn::{Embedding, Linear, RmsNorm, Weights, on_pool};
 
-use crate::attention::{Tokens, load_static_scales};
+use crate::attention::{Sequence, load_static_scales};
 use crate::config::TextConfig;
 use crate::decoder_layer::DecoderLayer;
 use crate::error::{Error, Result};
@@ -151,6 +151,28 @@ impl Decoder {
         Ok(logits.into_raw_vec_and_offset().0)
     }
 
+    /// Runs one token of each of several sequences, in one pass over the weights, and gives the logits of their next tokens, `[sequences, vocab_size]`.
+    /// The logits are those of [`Decoder::decode`] with each alone, to the bit. `token_ids` and `caches` are of one length.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`]; the caches are then unchanged.
+    pub fn decode_batch(&self, token_ids: &[u32], caches: &mut [&mut KvCache]) -> Result<Array2<f32>> {
+        if token_ids.len() != caches.len() {
+            return Err(Error::Shape {
+                what: "the list of caches",
+                found: format!("{} long", caches.len()),
+                expected: format!("{}, one for each token", token_ids.len()),
+            });
+        }
+        for cache in &*caches {
+            cache.check(&self.config, 1)?;
+        }
+        let embeddings = self.embed(token_ids)?;
+        let mut sequences: Vec<_> = caches.iter_mut().map(|cache| Sequence::next(cache, 1)).collect();
+        let logits = on_pool(|| self.forward(embeddings.view(), &mut sequences, Wanted::Last, &mut |_| ()));
+        Ok(logits.unwrap_or_else(|| Array2::zeros((0, self.config.vocab_size))))
+    }
+
     /// [`Decoder::prefill`], which shows the residual stream to `observe`: at first the embeddings, then the output of each layer, and at last
     /// that of the output norm. Layers that reuse keys and values show the wanted positions only.
     pub(crate) fn prefill_observed(
@@ -174,42 +196,54 @@ impl Decoder {
             let end = num_tokens.min(first + PREFILL_CHUNK);
             let chunk = embeddings.slice_axis(Axis(0), Slice::from(first..end));
             let chunk_wanted = if wanted == Wanted::Last && end < num_tokens { Wanted::None } else { wanted };
-            if let Some(chunk_logits) = self.forward_chunk(chunk, cache, chunk_wanted, observe) {
+            let sequence = Sequence::next(cache, chunk.nrows());
+            if let Some(chunk_logits) = self.forward(chunk, &mut [sequence], chunk_wanted, observe) {
                 logits.append(Axis(0), chunk_logits.view()).expect("every chunk has vocab_size columns");
             }
         }
         Ok(logits)
     }
 
-    fn forward_chunk(
+    /// One pass: `embeddings` are the rows of `sequences`, one after the other. The result has the logits of the wanted rows of each.
+    fn forward(
         &self,
         embeddings: ArrayView2<'_, f32>,
-        cache: &mut KvCache,
+        sequences: &mut [Sequence<'_>],
         wanted: Wanted,
         observe: &mut dyn FnMut(&Array2<f32>),
     ) -> Option<Array2<f32>> {
-        let first_position = cache.len();
-        let num_tokens = embeddings.nrows();
         let (regular, reuse) = self.layers.split_at(self.config.num_kv_layers());
         let mut hidden = embeddings.as_standard_layout().into_owned();
         observe(&hidden);
-        let rotary = self.coefficients(first_position, num_tokens);
+        let rotary = self.coefficients(sequences);
         for (layer, module) in regular.iter().enumerate() {
-            module.forward(&mut hidden, cache, layer, &Tokens { first_position, rotary: &rotary });
+            module.forward(&mut hidden, sequences, layer, &rotary);
             observe(&hidden);
         }
-        cache.advance(num_tokens);
-        let num_wanted = match wanted {
-            Wanted::None => return None,
-            Wanted::Last => 1,
-            Wanted::All => num_tokens,
-        };
-        let first_wanted = num_tokens - num_wanted;
-        let mut hidden = hidden.slice_axis(Axis(0), Slice::from(first_wanted..)).into_owned();
-        let first_position = first_position + first_wanted;
-        let rotary = self.coefficients(first_position, num_wanted);
+        let mut wanted_rows = Vec::new();
+        let mut first_row = 0;
+        for sequence in &mut *sequences {
+            sequence.cache.advance(sequence.num_tokens);
+            let num_wanted = match wanted {
+                Wanted::None => 0,
+                Wanted::Last => sequence.num_tokens.min(1),
+                Wanted::All => sequence.num_tokens,
+            };
+            let num_skipped = sequence.num_tokens - num_wanted;
+            wanted_rows.extend(first_row + num_skipped..first_row + sequence.num_tokens);
+            first_row += sequence.num_tokens;
+            sequence.first_position += num_skipped;
+            sequence.num_tokens = num_wanted;
+        }
+        if wanted_rows.is_empty() {
+            return None;
+        }
+        if wanted_rows.len() < hidden.nrows() {
+            hidden = hidden.select(Axis(0), &wanted_rows);
+        }
+        let rotary = self.coefficients(sequences);
         for module in reuse {
-            module.forward(&mut hidden, cache, regular.len() - 1, &Tokens { first_position, rotary: &rotary });
+            module.forward(&mut hidden, sequences, regular.len() - 1, &rotary);
             observe(&hidden);
         }
         let hidden = self.output_norm.forward(hidden.view());
@@ -225,10 +259,9 @@ impl Decoder {
         &self.rotary
     }
 
-    fn coefficients(&self, first_position: usize, num_tokens: usize) -> RotaryCoefficients {
-        let positions: Vec<u32> =
-            (first_position..first_position + num_tokens).map(|position| position as u32).collect();
-        self.rotary.coefficients(&positions)
+    fn coefficients(&self, sequences: &[Sequence<'_>]) -> RotaryCoefficients {
+        let positions = sequences.iter().flat_map(|sequence| (sequence.first_position..).take(sequence.num_tokens));
+        self.rotary.coefficients(&positions.map(|position| position as u32).collect::<Vec<_>>())
     }
 }
 

@@ -1,10 +1,10 @@
 //! One layer of the decoder: attention, then the feed-forward layer.
 
 use ndarray::Array2;
+use ocelli_kernels::RotaryCoefficients;
 
-use crate::attention::{Attention, Tokens};
+use crate::attention::{Attention, Sequence};
 use crate::error::Result;
-use crate::kv_cache::KvCache;
 use crate::loader::Loader;
 use crate::mlp::Mlp;
 
@@ -22,15 +22,15 @@ impl DecoderLayer {
         Ok(Self { attention: Attention::load(loader, &name, reuses_kv)?, mlp: Mlp::load(loader, &name)? })
     }
 
-    /// `hidden`: `[tokens, hidden_size]`, changed in place.
+    /// `hidden`: `[tokens, hidden_size]`, the rows of `sequences` one after the other, changed in place.
     pub(crate) fn forward(
         &self,
         hidden: &mut Array2<f32>,
-        cache: &mut KvCache,
+        sequences: &mut [Sequence<'_>],
         cache_layer: usize,
-        tokens: &Tokens<'_>,
+        rotary: &RotaryCoefficients,
     ) {
-        self.attention.forward(hidden, cache, cache_layer, tokens);
+        self.attention.forward(hidden, sequences, cache_layer, rotary);
         self.mlp.forward(hidden);
     }
 }

@@ -64,13 +64,11 @@ pub struct Piece {
     pub text: String,
 }
 
-/// An answer being made: an iterator of [`Piece`]s, which computes as it is asked. After an error it ends.
+/// An answer between two passes of the decoder: takes the logits of the next token, gives out text, and says which token to feed.
 ///
-/// The cache then holds the prompt and every token of the answer that was fed back, all but the last.
+/// [`Generation`] drives one answer; whoever decodes several together drives them with [`Decoder::decode_batch`].
 #[derive(Debug)]
-pub struct Generation<'a> {
-    decoder: &'a Decoder,
-    cache: &'a mut KvCache,
+pub struct Answer<'a> {
     sampler: Sampler,
     stream: Option<TextStream<'a>>,
     eos_token_id: Vec<u32>,
@@ -78,17 +76,80 @@ pub struct Generation<'a> {
     /// The prompt and the answer.
     tokens: Vec<u32>,
     num_prompt_tokens: usize,
-    next: Next,
     finish_reason: Option<FinishReason>,
 }
 
-/// What the next step begins with.
+impl<'a> Answer<'a> {
+    /// The beginning of an answer. `prompt` are the token ids before it, for the repetition penalty.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Sampling`](crate::ErrorKind::Sampling) when an option is out of range.
+    pub fn new(tokenizer: &'a Tokenizer, prompt: &[u32], options: GenerationOptions) -> Result<Self> {
+        Ok(Self {
+            sampler: Sampler::new(options.sampling)?,
+            stream: Some(TextStream::new(tokenizer)),
+            eos_token_id: options.eos_token_id,
+            max_new_tokens: options.max_new_tokens,
+            tokens: prompt.to_vec(),
+            num_prompt_tokens: prompt.len(),
+            finish_reason: (options.max_new_tokens == 0).then_some(FinishReason::Length),
+        })
+    }
+
+    /// Why the answer ended; none while it goes on.
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.finish_reason
+    }
+
+    /// The tokens of the answer so far, without the end token.
+    pub fn token_ids(&self) -> &[u32] {
+        &self.tokens[self.num_prompt_tokens..]
+    }
+
+    /// Draws the next token from its `logits`, `[vocab_size]`, and gives out the text that is now complete; none if the answer has ended, which an end
+    /// token does. The token that is to be fed next, if any, is the last of [`Answer::token_ids`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`](crate::ErrorKind::Numeric) when the logits are not numbers, and as [`TextStream::push`].
+    pub fn push_logits(&mut self, logits: &[f32]) -> Result<Option<Piece>> {
+        let (Some(stream), None) = (&mut self.stream, self.finish_reason) else { return Ok(None) };
+        let token = self.sampler.sample(logits, &self.tokens)?;
+        if self.eos_token_id.contains(&token) {
+            self.finish_reason = Some(FinishReason::Stop);
+            return Ok(None);
+        }
+        self.tokens.push(token);
+        if self.tokens.len() - self.num_prompt_tokens >= self.max_new_tokens {
+            self.finish_reason = Some(FinishReason::Length);
+        }
+        Ok(Some(Piece { token_id: Some(token), text: stream.push(token)? }))
+    }
+
+    /// Ends the answer because nothing more fits into the context.
+    pub fn end_of_context(&mut self) {
+        self.finish_reason = self.finish_reason.or(Some(FinishReason::Context));
+    }
+
+    /// The text that was waiting for more tokens, once the answer has ended; empty when asked again.
+    ///
+    /// # Errors
+    /// As [`TextStream::finish`].
+    pub fn finish(&mut self) -> Result<String> {
+        self.stream.take().map_or(Ok(String::new()), TextStream::finish)
+    }
+}
+
+/// An answer being made: an iterator of [`Piece`]s, which computes as it is asked. After an error it ends.
+///
+/// The cache then holds the prompt and every token of the answer that was fed back, all but the last.
 #[derive(Debug)]
-enum Next {
-    /// The logits of the prompt's last position.
-    Sample(Vec<f32>),
-    /// A token to feed back.
-    Feed(u32),
+pub struct Generation<'a> {
+    decoder: &'a Decoder,
+    cache: &'a mut KvCache,
+    answer: Answer<'a>,
+    /// The logits of the prompt's last position, until they are used.
+    prompt_logits: Option<Vec<f32>>,
+    has_ended: bool,
 }
 
 impl<'a> Generation<'a> {
@@ -105,58 +166,39 @@ impl<'a> Generation<'a> {
         logits: Vec<f32>,
         options: GenerationOptions,
     ) -> Result<Self> {
-        let finish_reason = (options.max_new_tokens == 0).then_some(FinishReason::Length);
-        Ok(Self {
-            decoder,
-            cache,
-            sampler: Sampler::new(options.sampling)?,
-            stream: Some(TextStream::new(tokenizer)),
-            eos_token_id: options.eos_token_id,
-            max_new_tokens: options.max_new_tokens,
-            tokens: prompt.to_vec(),
-            num_prompt_tokens: prompt.len(),
-            next: Next::Sample(logits),
-            finish_reason,
-        })
+        let answer = Answer::new(tokenizer, prompt, options)?;
+        Ok(Self { decoder, cache, answer, prompt_logits: Some(logits), has_ended: false })
     }
 
     /// Why the answer ended; none while it goes on, or after an error.
     pub fn finish_reason(&self) -> Option<FinishReason> {
-        self.finish_reason
+        self.answer.finish_reason()
     }
 
     /// The tokens of the answer so far, without the end token.
     pub fn token_ids(&self) -> &[u32] {
-        &self.tokens[self.num_prompt_tokens..]
+        self.answer.token_ids()
     }
 
     /// One step; none when the answer has ended.
     fn step(&mut self) -> Result<Option<Piece>> {
-        let Some(stream) = &mut self.stream else { return Ok(None) };
-        if self.finish_reason.is_none() && matches!(self.next, Next::Feed(_)) && self.cache.remaining() == 0 {
-            self.finish_reason = Some(FinishReason::Context);
-        }
-        if self.finish_reason.is_none() {
-            let logits = match &self.next {
-                Next::Sample(logits) => self.sampler.sample(logits, &self.tokens),
-                Next::Feed(token) => {
-                    let logits = self.decoder.decode(*token, self.cache)?;
-                    self.sampler.sample(&logits, &self.tokens)
-                }
+        if self.answer.finish_reason().is_none() {
+            let last = self.answer.token_ids().last().copied();
+            let logits = match (self.prompt_logits.take(), last) {
+                (Some(logits), _) => Some(logits),
+                (None, Some(token)) if self.cache.remaining() > 0 => Some(self.decoder.decode(token, self.cache)?),
+                (None, _) => None,
             };
-            let token = logits?;
-            if self.eos_token_id.contains(&token) {
-                self.finish_reason = Some(FinishReason::Stop);
-            } else {
-                self.tokens.push(token);
-                self.next = Next::Feed(token);
-                if self.tokens.len() - self.num_prompt_tokens >= self.max_new_tokens {
-                    self.finish_reason = Some(FinishReason::Length);
+            match logits {
+                None => self.answer.end_of_context(),
+                Some(logits) => {
+                    if let Some(piece) = self.answer.push_logits(&logits)? {
+                        return Ok(Some(piece));
+                    }
                 }
-                return Ok(Some(Piece { token_id: Some(token), text: stream.push(token)? }));
             }
         }
-        let rest = self.stream.take().map_or(Ok(String::new()), TextStream::finish)?;
+        let rest = self.answer.finish()?;
         Ok((!rest.is_empty()).then_some(Piece { token_id: None, text: rest }))
     }
 }
@@ -165,10 +207,11 @@ impl Iterator for Generation<'_> {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let piece = self.step().transpose();
-        if matches!(piece, Some(Err(_))) {
-            self.stream = None;
+        if self.has_ended {
+            return None;
         }
+        let piece = self.step().transpose();
+        self.has_ended = !matches!(piece, Some(Ok(_)));
         piece
     }
 }

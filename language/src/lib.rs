@@ -36,7 +36,7 @@ pub use chat_template::{ChatTemplate, Message, PromptPart, PromptPiece, Role};
 pub use config::{QkNorm, RopePairing, TextConfig, TextModelType};
 pub use decoder::{Decoder, Wanted};
 pub use error::{Error, ErrorKind, Result};
-pub use generate::{FinishReason, Generation, GenerationOptions, Piece};
+pub use generate::{Answer, FinishReason, Generation, GenerationOptions, Piece};
 pub use generation_config::GenerationConfig;
 pub use image_prompt::{ImagePrompt, ViewTexts};
 pub use kv_cache::{KvCache, KvKind};

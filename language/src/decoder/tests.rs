@@ -222,3 +222,49 @@ fn greedy_tokens_are_the_same_on_every_instruction_set() {
         assert!(text.contains(&line), "{}: expected `{line}` in\n{text}", isa.name());
     }
 }
+
+#[test]
+fn sequences_that_are_decoded_together_have_the_logits_of_each_alone() {
+    let lens = [3, 40, 1, 17, 130];
+    for storage in [Storage::F32, Storage::Packed(2), Storage::Packed(8)] {
+        let decoder = TestModel::new(&config_json()).decoder(storage);
+        for kind in [KvKind::F32, KvKind::Int8] {
+            let prefilled = |len: usize| {
+                let mut cache = decoder.new_cache(len + 3, kind).unwrap();
+                decoder.prefill(decoder.embed(&prompt(len)).unwrap().view(), &mut cache, Wanted::None).unwrap();
+                cache
+            };
+            let mut together: Vec<KvCache> = lens.map(prefilled).into();
+            let mut alone = together.clone();
+            for step in 0..3 {
+                let tokens: Vec<u32> = (0..5).map(|index| (step * 50 + index * 7) as u32).collect();
+                let mut caches: Vec<&mut KvCache> = together.iter_mut().collect();
+                let logits = decoder.decode_batch(&tokens, &mut caches).unwrap();
+                assert_eq!(logits.dim(), (5, 270));
+                for ((row, token), cache) in logits.rows().into_iter().zip(tokens).zip(&mut alone) {
+                    assert_eq!(
+                        row.to_vec(),
+                        decoder.decode(token, cache).unwrap(),
+                        "{storage:?} {kind:?}: the same bits"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_with_a_full_cache_changes_nothing() {
+    let decoder = TestModel::new(&config_json()).decoder(Storage::F32);
+    let mut caches = [4, 3].map(|capacity| decoder.new_cache(capacity, KvKind::Int8).unwrap());
+    for cache in &mut caches {
+        decoder.prefill(decoder.embed(&prompt(3)).unwrap().view(), cache, Wanted::None).unwrap();
+    }
+    let [first, second] = &mut caches;
+    let error = decoder.decode_batch(&[1, 2], &mut [first, second]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ContextFull);
+    let error = decoder.decode_batch(&[1, 2], &mut [first]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Shape);
+    assert_eq!(caches.map(|cache| cache.len()), [3, 3]);
+    assert_eq!(decoder.decode_batch(&[], &mut []).unwrap().dim(), (0, 270));
+}
