@@ -102,6 +102,10 @@ pub(crate) enum Cause {
     NotANumber { model: String },
     #[error("model {model} has no {part}: {hint}")]
     NoSuchPart { model: String, part: &'static str, hint: &'static str },
+    #[error(
+        "reading {name} stopped halfway: a bug of ocelli or of a picture decoder; please report it, with the picture"
+    )]
+    Panic { name: String },
     #[error("{option} is {found}, expected {expected}")]
     Options { option: &'static str, found: String, expected: String },
     #[error(transparent)]
@@ -133,6 +137,7 @@ impl Error {
             Cause::Unsupported { .. } | Cause::NoSuchPart { .. } => ErrorKind::Unsupported,
             Cause::ExtraTensor { .. } | Cause::NotFinite { .. } => ErrorKind::Weights,
             Cause::NotANumber { .. } => ErrorKind::Numeric,
+            Cause::Panic { .. } => ErrorKind::Corrupt,
             Cause::Weights(error) => nn_kind(error.kind()),
             Cause::Vision(error) => vision_kind(error.kind()),
             Cause::Adapter(error) => adapter_kind(error.kind()),
@@ -213,6 +218,7 @@ impl std::error::Error for Error {
             | Cause::ExtraTensor { .. }
             | Cause::NotFinite { .. }
             | Cause::NotANumber { .. }
+            | Cause::Panic { .. }
             | Cause::NoSuchPart { .. } => None,
             Cause::Weights(error) => Some(error),
             Cause::Vision(error) => Some(error),

@@ -26,23 +26,29 @@
 //! threads of the rayon pool that the call is made from.
 #![forbid(unsafe_code)]
 
+mod alt_text;
 mod bench;
 mod bundled;
+mod captions;
 mod embed;
 mod error;
 mod hugging_face;
 mod import;
 mod inspect;
+mod look_ahead;
 mod model;
 mod model_dir;
 mod options;
 mod prompt;
 mod random_model;
 mod response;
+mod response_batch;
 mod session;
 mod trace;
 
+pub use alt_text::{ALT_TEXT_MAX_CHARS, alt_text};
 pub use bench::{BenchOptions, BenchReport, LimitsReport, StageReport, bench};
+pub use captions::{BatchOptions, Captions, PictureCaption, PictureSource};
 pub use embed::PictureEncoder;
 pub use error::{Error, ErrorKind, Result};
 pub use import::{ImportOptions, ImportReport, ImportedKind, import};
@@ -54,10 +60,11 @@ pub use ocelli_language::{
 };
 pub use ocelli_nn::Isa;
 pub use ocelli_vision::{Features, Limits, Mode, ModeDescription, Picture, ViewKind, Views};
-pub use options::{CaptionOptions, GenerationOptions, SessionOptions};
+pub use options::{CaptionLength, CaptionOptions, GenerationOptions, SessionOptions};
 pub use prompt::{Prompt, PromptItem};
 pub use random_model::{Preset, write_random_model};
 pub use response::{Response, Timings};
+pub use response_batch::ResponseBatch;
 pub use session::{ResponseStream, Session};
 pub use trace::trace;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ndarray::{Array2, Axis, Slice, concatenate};
-use ocelli_language::{FinishReason, Generation, GenerationOptions, KvCache, Message, PromptPart, Role, Wanted};
+use ocelli_language::{FinishReason, Generation, KvCache, Message, PromptPart, Role, Wanted};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -79,8 +79,13 @@ impl Session {
         }
     }
 
+    /// The cache, and the tokens in it.
+    pub(crate) fn into_cache(self) -> (KvCache, Vec<u32>) {
+        (self.cache, self.token_ids)
+    }
+
     /// Takes the prompt in, up to the logits of the first token of the answer.
-    fn prefill(&mut self, prompt: Prompt) -> Result<(Vec<f32>, Response)> {
+    pub(crate) fn prefill(&mut self, prompt: Prompt) -> Result<(Vec<f32>, Response)> {
         let mut timings = Timings::default();
         let (mut num_views, mut num_image_tokens) = (0, 0);
         let mut parts = Vec::with_capacity(prompt.items.len());
@@ -138,13 +143,7 @@ impl Session {
 
     /// The answer after the prompt that is in the cache.
     fn generate(&mut self, logits: Vec<f32>, response: Response) -> Result<ResponseStream<'_>> {
-        let defaults = self.model.generation_config();
-        let wanted = &self.options.generation;
-        let options = GenerationOptions {
-            eos_token_id: defaults.eos_token_id.clone(),
-            max_new_tokens: wanted.max_new_tokens.unwrap_or(defaults.max_new_tokens),
-            sampling: wanted.sampling(&defaults.sampling),
-        };
+        let options = self.options.generation_options(&self.model);
         let (decoder, tokenizer) = (self.model.decoder(), self.model.tokenizer());
         let generation = Generation::new(decoder, tokenizer, &mut self.cache, &self.token_ids, logits, options)?;
         self.messages.push(Message { role: Role::Assistant, parts: Vec::new() });

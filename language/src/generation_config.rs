@@ -21,8 +21,27 @@ pub struct GenerationConfig {
     /// How tokens are drawn.
     #[serde(flatten)]
     pub sampling: SamplingOptions,
-    /// The question that asks for a caption. Default: "Describe the picture."
-    pub caption_prompt: String,
+    /// The questions that ask for a caption.
+    #[serde(flatten)]
+    pub caption_prompts: CaptionPrompts,
+}
+
+/// What asks a model for captions of several lengths. The defaults are for models that follow instructions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CaptionPrompts {
+    /// For a caption as the model likes it. Default: "Describe the picture."
+    #[serde(rename = "caption_prompt")]
+    pub normal: String,
+    /// For a short one. Default: "Describe the picture in one short sentence."
+    #[serde(rename = "short_caption_prompt")]
+    pub short: String,
+    /// For a long one. Default: "Describe the picture in detail."
+    #[serde(rename = "long_caption_prompt")]
+    pub long: String,
+    /// For alt text. Default: "Describe the picture in one sentence, for somebody who cannot see it."
+    #[serde(rename = "alt_caption_prompt")]
+    pub alt: String,
 }
 
 impl GenerationConfig {
@@ -45,11 +64,21 @@ impl GenerationConfig {
             Error::Sampling { option, found, expected } => fields.error(option, found, expected),
             error => error,
         })?;
+        let prompt =
+            |name, default: &str| -> Result<String> { Ok(fields.string(&[name])?.unwrap_or(default).to_owned()) };
         Ok(Self {
             eos_token_id: read_eos_token_id(&fields)?,
             max_new_tokens: fields.integer(&["max_new_tokens"], 1, 1 << 24)?.unwrap_or(256),
             sampling,
-            caption_prompt: fields.string(&["caption_prompt"])?.unwrap_or("Describe the picture.").to_owned(),
+            caption_prompts: CaptionPrompts {
+                normal: prompt("caption_prompt", "Describe the picture.")?,
+                short: prompt("short_caption_prompt", "Describe the picture in one short sentence.")?,
+                long: prompt("long_caption_prompt", "Describe the picture in detail.")?,
+                alt: prompt(
+                    "alt_caption_prompt",
+                    "Describe the picture in one sentence, for somebody who cannot see it.",
+                )?,
+            },
         })
     }
 
@@ -107,7 +136,8 @@ mod tests {
         assert_eq!(config.eos_token_id, [3]);
         assert_eq!(config.max_new_tokens, 96);
         assert_eq!(config.sampling, SamplingOptions::default());
-        assert_eq!(config.caption_prompt, "Describe the picture.");
+        assert_eq!(config.caption_prompts.normal, "Describe the picture.");
+        assert_eq!(config.caption_prompts.short, "What objects are there?");
         config.check_vocab_size(4).unwrap();
         assert!(config.check_vocab_size(3).unwrap_err().to_string().contains("`eos_token_id`"));
     }
@@ -134,6 +164,7 @@ mod tests {
             ("top_p", json!(0)),
             ("repetition_penalty", json!(0)),
             ("caption_prompt", json!(["?"])),
+            ("short_caption_prompt", json!(1)),
         ] {
             let mut config = json!({"eos_token_id": [3]});
             config[field] = value.clone();

@@ -37,7 +37,7 @@ pub use config::{QkNorm, RopePairing, TextConfig, TextModelType};
 pub use decoder::{Decoder, Wanted};
 pub use error::{Error, ErrorKind, Result};
 pub use generate::{Answer, FinishReason, Generation, GenerationOptions, Piece};
-pub use generation_config::GenerationConfig;
+pub use generation_config::{CaptionPrompts, GenerationConfig};
 pub use image_prompt::{ImagePrompt, ViewTexts};
 pub use kv_cache::{KvCache, KvKind};
 pub use lora::LoraDeltas;

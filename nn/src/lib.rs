@@ -36,7 +36,7 @@ pub use weights_file_writer::{PlannedTensor, TensorType, WeightsFileWriter};
 pub use writer::WeightsWriter;
 
 pub use ocelli_kernels::{
-    Bits, Error as PackError, Isa, MachineLimits, PackedMatrix, PackedShape, on_pool, pack_matrix,
+    Bits, Error as PackError, Isa, MachineLimits, PackedMatrix, PackedShape, map, on_pool, pack_matrix,
 };
 
 /// Calls `body` with the rows of `x` one after the other in memory.

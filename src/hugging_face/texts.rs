@@ -74,8 +74,13 @@ fn generation(files: &Files<'_>, config: &Value, eos_token: Option<u32>) -> Resu
         ));
     }
     // Words that models of photographs were taught to answer with a caption.
-    let mut generation =
-        json!({ "eos_token_id": eos.into_iter().collect::<Vec<_>>(), "caption_prompt": "Describe this image." });
+    let mut generation = json!({
+        "eos_token_id": eos.into_iter().collect::<Vec<_>>(),
+        "caption_prompt": "Describe this image.",
+        "short_caption_prompt": "Describe this image in one short sentence.",
+        "long_caption_prompt": "Describe this image in detail.",
+        "alt_caption_prompt": "Describe this image in one sentence, for somebody who cannot see it.",
+    });
     if let Some(count) = fields.integer("max_new_tokens")? {
         generation["max_new_tokens"] = json!(count);
     }

@@ -1,6 +1,6 @@
 //! The layout of prompts: which token stands where.
 
-use ocelli::{Message, Mode, Model, PromptPart, Role};
+use ocelli::{CaptionLength, Message, Mode, Model, PromptPart, Role};
 
 use crate::picture;
 
@@ -22,7 +22,7 @@ fn assert_layout(model: &Model, description: &str, messages: &[Message]) {
 fn a_caption_prompt_has_the_picture_before_the_question() {
     let model = Model::bundled().unwrap();
     for mode in Mode::ALL {
-        let parts = vec![part(&model, mode), text(model.caption_prompt())];
+        let parts = vec![part(&model, mode), text(model.caption_prompt(CaptionLength::Normal))];
         insta::with_settings!({ snapshot_suffix => mode.as_str() }, {
             assert_layout(&model, &format!("a caption in the {mode} mode"), &[Message { role: Role::User, parts }]);
         });

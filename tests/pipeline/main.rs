@@ -1,5 +1,6 @@
 //! The whole pipeline through the library: pictures to text, conversations, and models that are broken.
 
+mod batch;
 mod captions;
 mod hostile_models;
 mod hugging_face;

@@ -11,6 +11,39 @@ use crate::decode::{check_size, decode, to_rgb8};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 
+/// The bytes of a picture file, not yet decoded, so that whoever wants to can look at them first.
+///
+/// # Errors
+/// When the file cannot be read, is above `limits.max_bytes`, or is a directory, pipe or device, which is not read.
+pub fn read_picture_file(path: impl AsRef<Path>, limits: &Limits) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    // Before opening: opening a pipe waits for a writer.
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        let found = if metadata.is_dir() { "a directory" } else { "a pipe or a device" };
+        return Err(Error::NotAFile { path: path.to_owned(), found });
+    }
+    let name = path.display().to_string();
+    if metadata.len() > limits.max_bytes {
+        let num_bytes = Some(metadata.len());
+        return Err(Error::TooManyBytes { name, num_bytes, max_bytes: limits.max_bytes });
+    }
+    read_to_end(File::open(path).map_err(failed)?, &name, limits)
+}
+
+fn read_to_end(reader: impl Read, name: &str, limits: &Limits) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader
+        .take(limits.max_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|source| Error::ReadStream { name: name.to_owned(), source })?;
+    if bytes.len() as u64 > limits.max_bytes {
+        return Err(Error::TooManyBytes { name: name.to_owned(), num_bytes: None, max_bytes: limits.max_bytes });
+    }
+    Ok(bytes)
+}
+
 /// A decoded picture: upright (EXIF orientation applied), alpha over white, 8-bit RGB, at least one pixel.
 #[derive(Clone)]
 pub struct Picture {
@@ -34,19 +67,7 @@ impl Picture {
     /// As [`Picture::open`]. A directory, pipe or device is refused without being read.
     pub fn open_with(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
         let path = path.as_ref();
-        let failed = |source| Error::Read { path: path.to_owned(), source };
-        // Before opening: opening a pipe waits for a writer.
-        let metadata = fs::metadata(path).map_err(failed)?;
-        if !metadata.is_file() {
-            let found = if metadata.is_dir() { "a directory" } else { "a pipe or a device" };
-            return Err(Error::NotAFile { path: path.to_owned(), found });
-        }
-        let name = path.display().to_string();
-        if metadata.len() > limits.max_bytes {
-            let num_bytes = Some(metadata.len());
-            return Err(Error::TooManyBytes { name, num_bytes, max_bytes: limits.max_bytes });
-        }
-        Self::from_reader(File::open(path).map_err(failed)?, &name, limits)
+        Self::from_bytes_with(&read_picture_file(path, limits)?, &path.display().to_string(), limits)
     }
 
     /// Reads a stream to its end, or until it is longer than `limits.max_bytes`; `name` is what messages call it.
@@ -54,16 +75,7 @@ impl Picture {
     /// # Errors
     /// As [`Picture::open`].
     pub fn from_reader(reader: impl Read, name: &str, limits: &Limits) -> Result<Self> {
-        let mut bytes = Vec::new();
-        reader
-            .take(limits.max_bytes.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|source| Error::ReadStream { name: name.to_owned(), source })?;
-        if bytes.len() as u64 > limits.max_bytes {
-            let name = name.to_owned();
-            return Err(Error::TooManyBytes { name, num_bytes: None, max_bytes: limits.max_bytes });
-        }
-        Self::from_bytes_with(&bytes, name, limits)
+        Self::from_bytes_with(&read_to_end(reader, name, limits)?, name, limits)
     }
 
     /// Decodes the bytes of a picture file with the default [`Limits`].

@@ -1,0 +1,289 @@
+//! Captions of many pictures: reading and preprocessing run ahead on threads of their own, the model takes several pictures at once.
+//!
+//! ```text
+//! files --look_ahead threads: read, decode, views--> at most `look_ahead` pictures
+//!       --Model::encode_views: as many side by side as there are threads--> image tokens
+//!       --ResponseBatch: up to `batch_size` captions, a token for each in one pass--> captions, in the order of the files
+//! ```
+
+use std::collections::BTreeMap;
+use std::iter::FusedIterator;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ocelli_vision::{Limits, Mode, Picture, Views, read_picture_file};
+
+use crate::error::{Cause, Result};
+use crate::look_ahead::LookAhead;
+use crate::model::Model;
+use crate::options::CaptionOptions;
+use crate::prompt;
+use crate::response::{Response, Timings};
+use crate::response_batch::ResponseBatch;
+
+/// How many pictures are captioned.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BatchOptions {
+    /// How each picture is captioned.
+    pub caption: CaptionOptions,
+    /// Captions that are made together, at least 1. Default: 8.
+    pub batch_size: usize,
+    /// Pictures in memory ahead of the model, at least 1: being decoded, or as views. Default: 16.
+    pub look_ahead: usize,
+    /// Limits on each picture.
+    pub limits: Limits,
+}
+
+impl Default for BatchOptions {
+    fn default() -> Self {
+        Self { caption: CaptionOptions::default(), batch_size: 8, look_ahead: 16, limits: Limits::default() }
+    }
+}
+
+impl From<CaptionOptions> for BatchOptions {
+    fn from(caption: CaptionOptions) -> Self {
+        Self { caption, ..Self::default() }
+    }
+}
+
+/// A picture to be captioned: a file, or its bytes.
+#[derive(Clone, Debug)]
+pub enum PictureSource {
+    /// A file, which is read when its turn comes.
+    File(PathBuf),
+    /// The bytes of a picture file; `name` is what messages call them.
+    Bytes {
+        /// What messages call them.
+        name: String,
+        /// What a picture file holds.
+        bytes: Vec<u8>,
+    },
+}
+
+impl<P: AsRef<Path>> From<P> for PictureSource {
+    fn from(path: P) -> Self {
+        Self::File(path.as_ref().to_owned())
+    }
+}
+
+/// What became of one picture of many.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PictureCaption {
+    /// The number of the picture, in the order in which they were given, from 0.
+    pub index: usize,
+    /// What was captioned.
+    pub source: PictureSource,
+    /// The time of reading and decoding the file.
+    pub decode: Duration,
+    /// The caption, or why there is none. Other pictures are not concerned.
+    pub result: Result<Response>,
+}
+
+/// A picture that has been read ahead.
+struct Loaded {
+    source: PictureSource,
+    decode: Duration,
+    picture: Result<LoadedPicture>,
+}
+
+struct LoadedPicture {
+    views: Views,
+    preprocess: Duration,
+}
+
+/// The captions of many pictures, in their order: an iterator of [`PictureCaption`]s, made by [`Model::captions`].
+///
+/// It computes as it is asked; pictures are read ahead meanwhile. What is being made is lost when it is dropped.
+pub struct Captions<'m, I: Iterator<Item: Into<PictureSource>>> {
+    model: &'m Model,
+    options: BatchOptions,
+    loaded: LookAhead<Sources<I>, Loaded>,
+    num_admitted: usize,
+    batch: ResponseBatch<'m, usize>,
+    /// The pictures in the batch.
+    pending: Vec<Pending>,
+    /// Made before its turn.
+    done: BTreeMap<usize, PictureCaption>,
+    num_given: usize,
+}
+
+/// [`PictureSource`]s of anything that is one.
+type Sources<I> = std::iter::Map<I, fn(<I as Iterator>::Item) -> PictureSource>;
+
+/// A picture on its way.
+struct Pending {
+    index: usize,
+    source: PictureSource,
+    decode: Duration,
+    timings: Timings,
+}
+
+impl Model {
+    /// Captions of many pictures, as the model likes them: an iterator in the order of `pictures`, which are paths or [`PictureSource`]s.
+    ///
+    /// A picture that fails does not stop the others. The captions are those of [`Model::caption`], to the letter.
+    ///
+    /// ```
+    /// let model = ocelli::Model::bundled()?;
+    /// for caption in model.captions(["assets/examples/scene.png", "assets/examples/tall.png"]) {
+    ///     match caption.result {
+    ///         Ok(response) => println!("{}: {response}", caption.index),
+    ///         Err(error) => eprintln!("{error}"),
+    ///     }
+    /// }
+    /// # Ok::<(), ocelli::Error>(())
+    /// ```
+    pub fn captions<I>(&self, pictures: I) -> Captions<'_, I::IntoIter>
+    where
+        I: IntoIterator<Item: Into<PictureSource>>,
+    {
+        self.captions_with(pictures, BatchOptions::default())
+    }
+
+    /// [`Model::captions`] with options.
+    pub fn captions_with<I>(&self, pictures: I, options: BatchOptions) -> Captions<'_, I::IntoIter>
+    where
+        I: IntoIterator<Item: Into<PictureSource>>,
+    {
+        let options =
+            BatchOptions { batch_size: options.batch_size.max(1), look_ahead: options.look_ahead.max(1), ..options };
+        let (model, mode, limits) = (self.clone(), options.caption.mode, options.limits);
+        let load = move |source| load(&model, source, mode, &limits);
+        let sources: Sources<I::IntoIter> = pictures.into_iter().map(Into::into);
+        Captions {
+            model: self,
+            loaded: LookAhead::new(sources, options.look_ahead, rayon::current_num_threads(), load),
+            num_admitted: 0,
+            batch: ResponseBatch::new(self, options.caption.session()),
+            pending: Vec::new(),
+            done: BTreeMap::new(),
+            num_given: 0,
+            options,
+        }
+    }
+}
+
+/// Reads a picture and makes its views.
+fn load(model: &Model, source: PictureSource, mode: Mode, limits: &Limits) -> Loaded {
+    let start = Instant::now();
+    let mut decode = Duration::ZERO;
+    let picture = without_panic(&source.name(), || {
+        let picture = source.open(limits)?;
+        decode = start.elapsed();
+        let views = model.views(&picture, mode)?;
+        Ok(LoadedPicture { views, preprocess: start.elapsed() - decode })
+    });
+    Loaded { source, decode, picture }
+}
+
+/// What `work` gives; a decoder that panics on a picture costs that picture alone.
+fn without_panic<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Cause::Panic { name: name.to_owned() }.into()))
+}
+
+impl PictureSource {
+    /// What messages call the picture.
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Bytes { name, .. } => name.clone(),
+        }
+    }
+
+    fn open(&self, limits: &Limits) -> Result<Picture> {
+        let picture = match self {
+            Self::File(path) => Picture::from_bytes_with(&read_picture_file(path, limits)?, &self.name(), limits),
+            Self::Bytes { name, bytes } => Picture::from_bytes_with(bytes, name, limits),
+        };
+        Ok(picture?)
+    }
+}
+
+impl<I: Iterator<Item: Into<PictureSource>>> Captions<'_, I> {
+    /// Takes pictures that have been read into the batch, as many as go through the encoder side by side, if it has room for them. Waits for one only
+    /// when there is nothing else to do.
+    fn admit(&mut self) {
+        let group = rayon::current_num_threads().min(self.options.batch_size);
+        if self.options.batch_size - self.batch.len() < group {
+            return;
+        }
+        let (mut pictures, mut views) = (Vec::with_capacity(group), Vec::with_capacity(group));
+        while views.len() < group {
+            let is_idle = self.batch.is_empty() && views.is_empty() && self.done.is_empty();
+            let loaded = if is_idle { self.loaded.next() } else { self.loaded.next_if_ready() };
+            let Some(Loaded { source, decode, picture }) = loaded else { break };
+            let mut pending = Pending { index: self.num_admitted, source, decode, timings: Timings::default() };
+            self.num_admitted += 1;
+            match picture {
+                Err(error) => self.give(pending, Err(error)),
+                Ok(LoadedPicture { views: of_picture, preprocess }) => {
+                    pending.timings.preprocess = preprocess;
+                    pictures.push(pending);
+                    views.push(of_picture);
+                }
+            }
+        }
+        for (mut picture, encoded) in pictures.into_iter().zip(self.model.encode_views(&views)) {
+            let pushed = encoded.and_then(|encoded| {
+                picture.timings += encoded.timings();
+                let question = self.options.caption.question(self.model);
+                self.batch.push(picture.index, prompt![&encoded, question])
+            });
+            match pushed {
+                Ok(()) => self.pending.push(picture),
+                Err(error) => self.give(picture, Err(error)),
+            }
+        }
+    }
+
+    /// Keeps a result until its turn.
+    fn give(&mut self, picture: Pending, result: Result<Response>) {
+        let Pending { index, source, decode, timings } = picture;
+        let result = result.map(|mut response| {
+            response.timings += timings;
+            self.options.caption.shape(response)
+        });
+        self.done.insert(index, PictureCaption { index, source, decode, result });
+    }
+}
+
+impl<I: Iterator<Item: Into<PictureSource>>> Iterator for Captions<'_, I> {
+    type Item = PictureCaption;
+
+    fn next(&mut self) -> Option<PictureCaption> {
+        loop {
+            if let Some(caption) = self.done.remove(&self.num_given) {
+                self.num_given += 1;
+                return Some(caption);
+            }
+            self.admit();
+            if self.batch.is_empty() && self.done.is_empty() {
+                return None;
+            }
+            for (index, result) in self.batch.step() {
+                if let Some(position) = self.pending.iter().position(|picture| picture.index == index) {
+                    let picture = self.pending.swap_remove(position);
+                    self.give(picture, result);
+                }
+            }
+        }
+    }
+}
+
+impl<I: Iterator<Item: Into<PictureSource>>> FusedIterator for Captions<'_, I> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_decoder_that_panics_costs_one_picture() {
+        let error = without_panic("a.png", || -> Result<()> { panic!("on purpose") }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("a.png"), "{error}");
+    }
+}
