@@ -36,6 +36,7 @@ mod inspect;
 mod model;
 mod model_dir;
 mod options;
+mod picture_cache;
 mod prompt;
 mod random_model;
 mod response;
@@ -55,6 +56,7 @@ pub use ocelli_language::{
 pub use ocelli_nn::Isa;
 pub use ocelli_vision::{Features, Limits, Mode, ModeDescription, Picture, ViewKind, Views};
 pub use options::{CaptionOptions, GenerationOptions, SessionOptions};
+pub use picture_cache::{ContentHash, PictureCache};
 pub use prompt::{Prompt, PromptItem};
 pub use random_model::{Preset, write_random_model};
 pub use response::{Response, Timings};
