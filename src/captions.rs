@@ -6,18 +6,21 @@
 //!       --ResponseBatch: up to `batch_size` captions, a token for each in one pass--> captions, in the order of the files
 //! ```
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::iter::FusedIterator;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ocelli_vision::{Limits, Mode, Picture, Views, read_picture_file};
 
 use crate::error::{Cause, Result};
 use crate::look_ahead::LookAhead;
-use crate::model::Model;
+use crate::model::{EncodedPicture, Model};
 use crate::options::CaptionOptions;
+use crate::picture_cache::{ContentHash, PictureCache};
 use crate::prompt;
 use crate::response::{Response, Timings};
 use crate::response_batch::ResponseBatch;
@@ -34,11 +37,14 @@ pub struct BatchOptions {
     pub look_ahead: usize,
     /// Limits on each picture.
     pub limits: Limits,
+    /// Where encoded pictures are looked up and kept. Default: nowhere.
+    pub cache: Option<Arc<PictureCache>>,
 }
 
 impl Default for BatchOptions {
     fn default() -> Self {
-        Self { caption: CaptionOptions::default(), batch_size: 8, look_ahead: 16, limits: Limits::default() }
+        let (caption, limits) = (CaptionOptions::default(), Limits::default());
+        Self { caption, batch_size: 8, look_ahead: 16, limits, cache: None }
     }
 }
 
@@ -76,6 +82,8 @@ pub struct PictureCaption {
     pub index: usize,
     /// What was captioned.
     pub source: PictureSource,
+    /// SHA-256 of the file's bytes, if it could be read.
+    pub content_hash: Option<ContentHash>,
     /// The time of reading and decoding the file.
     pub decode: Duration,
     /// The caption, or why there is none. Other pictures are not concerned.
@@ -85,13 +93,19 @@ pub struct PictureCaption {
 /// A picture that has been read ahead.
 struct Loaded {
     source: PictureSource,
+    content_hash: Option<ContentHash>,
     decode: Duration,
     picture: Result<LoadedPicture>,
 }
 
-struct LoadedPicture {
-    views: Views,
-    preprocess: Duration,
+/// A picture, ready for the model.
+enum LoadedPicture {
+    Views {
+        views: Views,
+        preprocess: Duration,
+    },
+    /// From the cache.
+    Encoded(EncodedPicture),
 }
 
 /// The captions of many pictures, in their order: an iterator of [`PictureCaption`]s, made by [`Model::captions`].
@@ -117,6 +131,7 @@ type Sources<I> = std::iter::Map<I, fn(<I as Iterator>::Item) -> PictureSource>;
 struct Pending {
     index: usize,
     source: PictureSource,
+    content_hash: Option<ContentHash>,
     decode: Duration,
     timings: Timings,
 }
@@ -150,8 +165,13 @@ impl Model {
     {
         let options =
             BatchOptions { batch_size: options.batch_size.max(1), look_ahead: options.look_ahead.max(1), ..options };
-        let (model, mode, limits) = (self.clone(), options.caption.mode, options.limits);
-        let load = move |source| load(&model, source, mode, &limits);
+        let loader = Loader {
+            model: self.clone(),
+            mode: options.caption.mode,
+            limits: options.limits,
+            cache: options.cache.clone(),
+        };
+        let load = move |source| loader.load(source);
         let sources: Sources<I::IntoIter> = pictures.into_iter().map(Into::into);
         Captions {
             model: self,
@@ -166,17 +186,33 @@ impl Model {
     }
 }
 
-/// Reads a picture and makes its views.
-fn load(model: &Model, source: PictureSource, mode: Mode, limits: &Limits) -> Loaded {
-    let start = Instant::now();
-    let mut decode = Duration::ZERO;
-    let picture = without_panic(&source.name(), || {
-        let picture = source.open(limits)?;
-        decode = start.elapsed();
-        let views = model.views(&picture, mode)?;
-        Ok(LoadedPicture { views, preprocess: start.elapsed() - decode })
-    });
-    Loaded { source, decode, picture }
+/// What the threads that read ahead work with.
+struct Loader {
+    model: Model,
+    mode: Mode,
+    limits: Limits,
+    cache: Option<Arc<PictureCache>>,
+}
+
+impl Loader {
+    /// Reads a picture, and makes its views unless the cache has it.
+    fn load(&self, source: PictureSource) -> Loaded {
+        let start = Instant::now();
+        let (mut content_hash, mut decode) = (None, Duration::ZERO);
+        let picture = without_panic(&source.name(), || {
+            let bytes = source.read(&self.limits)?;
+            let hash = *content_hash.insert(ContentHash::of(&bytes));
+            if let Some(encoded) = self.cache.as_ref().and_then(|cache| cache.get(&self.model, &hash, self.mode)) {
+                decode = start.elapsed();
+                return Ok(LoadedPicture::Encoded(encoded));
+            }
+            let picture = Picture::from_bytes_with(&bytes, &source.name(), &self.limits)?;
+            decode = start.elapsed();
+            let views = self.model.views(&picture, self.mode)?;
+            Ok(LoadedPicture::Views { views, preprocess: start.elapsed() - decode })
+        });
+        Loaded { source, content_hash, decode, picture }
+    }
 }
 
 /// What `work` gives; a decoder that panics on a picture costs that picture alone.
@@ -193,12 +229,12 @@ impl PictureSource {
         }
     }
 
-    fn open(&self, limits: &Limits) -> Result<Picture> {
-        let picture = match self {
-            Self::File(path) => Picture::from_bytes_with(&read_picture_file(path, limits)?, &self.name(), limits),
-            Self::Bytes { name, bytes } => Picture::from_bytes_with(bytes, name, limits),
-        };
-        Ok(picture?)
+    /// The bytes of the file.
+    fn read(&self, limits: &Limits) -> Result<Cow<'_, [u8]>> {
+        Ok(match self {
+            Self::File(path) => Cow::Owned(read_picture_file(path, limits)?),
+            Self::Bytes { bytes, .. } => Cow::Borrowed(bytes),
+        })
     }
 }
 
@@ -211,15 +247,17 @@ impl<I: Iterator<Item: Into<PictureSource>>> Captions<'_, I> {
             return;
         }
         let (mut pictures, mut views) = (Vec::with_capacity(group), Vec::with_capacity(group));
-        while views.len() < group {
+        while views.len() < group && self.batch.len() + views.len() < self.options.batch_size {
             let is_idle = self.batch.is_empty() && views.is_empty() && self.done.is_empty();
             let loaded = if is_idle { self.loaded.next() } else { self.loaded.next_if_ready() };
-            let Some(Loaded { source, decode, picture }) = loaded else { break };
-            let mut pending = Pending { index: self.num_admitted, source, decode, timings: Timings::default() };
+            let Some(Loaded { source, content_hash, decode, picture }) = loaded else { break };
+            let timings = Timings::default();
+            let mut pending = Pending { index: self.num_admitted, source, content_hash, decode, timings };
             self.num_admitted += 1;
             match picture {
                 Err(error) => self.give(pending, Err(error)),
-                Ok(LoadedPicture { views: of_picture, preprocess }) => {
+                Ok(LoadedPicture::Encoded(encoded)) => self.prefill(pending, encoded),
+                Ok(LoadedPicture::Views { views: of_picture, preprocess }) => {
                     pending.timings.preprocess = preprocess;
                     pictures.push(pending);
                     views.push(of_picture);
@@ -227,26 +265,44 @@ impl<I: Iterator<Item: Into<PictureSource>>> Captions<'_, I> {
             }
         }
         for (mut picture, encoded) in pictures.into_iter().zip(self.model.encode_views(&views)) {
-            let pushed = encoded.and_then(|encoded| {
-                picture.timings += encoded.timings();
-                let question = self.options.caption.question(self.model);
-                self.batch.push(picture.index, prompt![&encoded, question])
-            });
-            match pushed {
-                Ok(()) => self.pending.push(picture),
+            match encoded {
                 Err(error) => self.give(picture, Err(error)),
+                Ok(encoded) => {
+                    picture.timings += encoded.timings();
+                    self.keep(&picture, &encoded);
+                    self.prefill(picture, encoded);
+                }
             }
+        }
+    }
+
+    /// Puts an encoded picture into the cache. A cache that cannot be written to is not worth a failure: it is given up, with one warning.
+    fn keep(&mut self, picture: &Pending, encoded: &EncodedPicture) {
+        if let (Some(cache), Some(hash)) = (&self.options.cache, &picture.content_hash)
+            && let Err(error) = cache.put(self.model, hash, encoded)
+        {
+            tracing::warn!(%error, "encoded pictures are not kept any more");
+            self.options.cache = None;
+        }
+    }
+
+    /// Takes an encoded picture into the batch.
+    fn prefill(&mut self, picture: Pending, encoded: EncodedPicture) {
+        let question = self.options.caption.question(self.model);
+        match self.batch.push(picture.index, prompt![encoded, question]) {
+            Ok(()) => self.pending.push(picture),
+            Err(error) => self.give(picture, Err(error)),
         }
     }
 
     /// Keeps a result until its turn.
     fn give(&mut self, picture: Pending, result: Result<Response>) {
-        let Pending { index, source, decode, timings } = picture;
+        let Pending { index, source, content_hash, decode, timings } = picture;
         let result = result.map(|mut response| {
             response.timings += timings;
             self.options.caption.shape(response)
         });
-        self.done.insert(index, PictureCaption { index, source, decode, result });
+        self.done.insert(index, PictureCaption { index, source, content_hash, decode, result });
     }
 }
 

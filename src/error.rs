@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A file cannot be read or written.
+    /// A file cannot be read, written or removed.
     Io,
     /// The bytes are in none of the picture formats that are read.
     NotAPicture,
@@ -88,6 +88,8 @@ pub(crate) enum Cause {
     Read { path: PathBuf, source: io::Error },
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error("cannot remove {}: {source}", path.display())]
+    Remove { path: PathBuf, source: io::Error },
     #[error("{} is {found}, expected {expected}", path.display())]
     ModelFile { path: PathBuf, found: String, expected: &'static str },
     #[error("`{field}` in {} is {found}, expected {expected}", path.display())]
@@ -131,7 +133,7 @@ impl Error {
     /// The kind, for callers who match.
     pub fn kind(&self) -> ErrorKind {
         match &*self.cause {
-            Cause::Read { .. } | Cause::Write { .. } => ErrorKind::Io,
+            Cause::Read { .. } | Cause::Write { .. } | Cause::Remove { .. } => ErrorKind::Io,
             Cause::ModelFile { .. } | Cause::Config { .. } => ErrorKind::Config,
             Cause::Options { .. } => ErrorKind::Options,
             Cause::Unsupported { .. } | Cause::NoSuchPart { .. } => ErrorKind::Unsupported,
@@ -210,7 +212,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &*self.cause {
-            Cause::Read { source, .. } | Cause::Write { source, .. } => Some(source),
+            Cause::Read { source, .. } | Cause::Write { source, .. } | Cause::Remove { source, .. } => Some(source),
             Cause::ModelFile { .. }
             | Cause::Config { .. }
             | Cause::Options { .. }

@@ -39,6 +39,7 @@ mod look_ahead;
 mod model;
 mod model_dir;
 mod options;
+mod picture_cache;
 mod prompt;
 mod random_model;
 mod response;
@@ -61,6 +62,7 @@ pub use ocelli_language::{
 pub use ocelli_nn::Isa;
 pub use ocelli_vision::{Features, Limits, Mode, ModeDescription, Picture, ViewKind, Views};
 pub use options::{CaptionLength, CaptionOptions, GenerationOptions, SessionOptions};
+pub use picture_cache::{ContentHash, PictureCache};
 pub use prompt::{Prompt, PromptItem};
 pub use random_model::{Preset, write_random_model};
 pub use response::{Response, Timings};

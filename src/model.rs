@@ -1,7 +1,7 @@
 //! The model: loaded once, shared by every session, and a method for each stage between a picture and its caption.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use ndarray::{Array2, ArrayView2, ArrayView4, Axis, Slice};
@@ -10,7 +10,7 @@ use ocelli_language::{
     ChatTemplate, Decoder, GenerationConfig, ImagePrompt, KvCache, KvKind, Message, PromptLayout, PromptPart,
     TextConfig, Tokenizer,
 };
-use ocelli_nn::{Isa, QuantizationConfig, map};
+use ocelli_nn::{Isa, QuantizationConfig, Weights, map};
 use ocelli_vision::{Encoder, Features, ImageProcessor, Mode, Picture, Views, VisionConfig};
 
 use crate::bundled;
@@ -18,6 +18,7 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::inspect::{ModelReport, PictureReport};
 use crate::model_dir::{ModelDir, TextDir};
 use crate::options::{CaptionLength, CaptionOptions, SessionOptions};
+use crate::picture_cache::Fingerprint;
 use crate::response::{Response, Timings};
 use crate::session::Session;
 
@@ -53,6 +54,10 @@ struct VisionParts {
     adapter: Adapter,
     adapter_config: AdapterConfig,
     images: ImagePrompt,
+    /// What encoder and adapter were read from.
+    weights: Weights,
+    /// None before it is asked for.
+    fingerprint: OnceLock<Fingerprint>,
 }
 
 /// A picture as the decoder sees it. A clone is another handle on the same tokens.
@@ -61,7 +66,7 @@ pub struct EncodedPicture {
     pub(crate) mode: Mode,
     pub(crate) num_views: usize,
     /// Rows and columns of tiles; (1, 1) without.
-    tiles: (usize, usize),
+    pub(crate) tiles: (usize, usize),
     /// `[num_views * tokens_per_view, hidden_size]`.
     pub(crate) tokens: Arc<Array2<f32>>,
     pub(crate) timings: Timings,
@@ -135,7 +140,8 @@ impl Model {
                     Encoder::load(&dir.weights.pp("vision"), &vision.config, &grids(&processor, &vision.config)?)?;
                 let (from, to) = (vision.config.hidden_size(), text_config.hidden_size);
                 let adapter = Adapter::load(&dir.weights.pp("adapter"), &adapter_config, from, to)?;
-                Some(VisionParts { processor, encoder, adapter, adapter_config, images })
+                let (weights, fingerprint) = (dir.weights.clone(), OnceLock::new());
+                Some(VisionParts { processor, encoder, adapter, adapter_config, images, weights, fingerprint })
             }
             _ => None,
         };
@@ -390,6 +396,23 @@ impl Model {
 
     pub(crate) fn adapter_config(&self) -> Result<&AdapterConfig> {
         Ok(&self.vision()?.adapter_config)
+    }
+
+    /// The shape of the image tokens of one view: their number and their width.
+    pub(crate) fn image_tokens_of_view(&self, mode: Mode) -> Result<(usize, usize)> {
+        let [rows, columns] = self.vision()?.processor.config().mode(mode)?.pooled;
+        Ok((rows * columns, self.parts.text_config.hidden_size))
+    }
+
+    /// What decides the image tokens of a picture besides the picture. Computed once, which reads all weights of encoder and adapter.
+    pub(crate) fn fingerprint(&self) -> Result<Fingerprint> {
+        let vision = self.vision()?;
+        Ok(*vision.fingerprint.get_or_init(|| {
+            // Products in f32 are rounded differently by each instruction set.
+            let (version, isa) = (env!("CARGO_PKG_VERSION"), Isa::active().name());
+            let configs = (vision.processor.config(), vision.encoder.config(), &vision.adapter_config);
+            Fingerprint::new(&vision.weights, &format!("{version} {isa} {configs:?}"))
+        }))
     }
 
     /// Whether the matrices under `prefix` meet activations of 8 bits.

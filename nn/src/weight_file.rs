@@ -55,6 +55,11 @@ impl Deref for Storage {
 }
 
 impl WeightFile {
+    /// The bytes of one of its tensors.
+    pub(crate) fn bytes_of(&self, entry: &TensorEntry) -> &[u8] {
+        &self.bytes[entry.range.clone()]
+    }
+
     /// Maps a file.
     ///
     /// # Errors

@@ -298,6 +298,12 @@ impl Weights {
         Ok((Bytes::new(file, entry), entry.dtype))
     }
 
+    /// The bytes of a tensor as they lie in its file, if it is there.
+    pub fn raw_bytes(&self, name: &str) -> Option<&[u8]> {
+        let Tensor { file, entry } = self.find(name).ok()?;
+        Some(file.bytes_of(entry))
+    }
+
     /// The `quantization_config` of the model, if it has one.
     pub fn quantization(&self) -> Option<&QuantizationConfig> {
         self.quantization.as_deref()

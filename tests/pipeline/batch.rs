@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use ocelli::{
-    BatchOptions, CaptionLength, CaptionOptions, ErrorKind, GenerationOptions, Mode, Model, Picture, PictureSource,
-    ResponseBatch, SessionOptions, prompt,
+    BatchOptions, CaptionLength, CaptionOptions, ErrorKind, GenerationOptions, Mode, Model, Picture, PictureCache,
+    PictureSource, ResponseBatch, SessionOptions, prompt,
 };
 
 fn example(name: &str) -> PathBuf {
@@ -154,4 +156,24 @@ fn lengths_ask_the_models_own_questions_and_alt_texts_keep_their_rules() {
     assert!(short.len() < normal.len(), "{short} / {normal}");
     assert!(alt.chars().count() <= ocelli::ALT_TEXT_MAX_CHARS && alt.ends_with('.'), "{alt}");
     assert_eq!(alt, ocelli::alt_text(&normal));
+}
+
+#[test]
+fn a_second_question_about_pictures_in_the_cache_encodes_nothing_and_says_the_same() {
+    let (model, paths, folder) = (Model::bundled().unwrap(), examples(), tempfile::tempdir().unwrap());
+    let ask = |question: &str, cache: Option<Arc<PictureCache>>| {
+        let prompt = Some(question.to_owned());
+        let mut options = BatchOptions::from(CaptionOptions { prompt, mode: Mode::Rapid, ..CaptionOptions::default() });
+        options.cache = cache;
+        let captions: Vec<_> = model.captions_with(&paths, options).map(|caption| caption.result.unwrap()).collect();
+        let encoding: Duration = captions.iter().map(|caption| caption.timings.encode).sum();
+        (captions.into_iter().map(|caption| caption.text).collect::<Vec<_>>(), encoding)
+    };
+    let cache = || Some(Arc::new(PictureCache::open(folder.path(), 1 << 20).unwrap()));
+    let (first, encoding) = ask("Describe the picture.", cache());
+    assert!(!encoding.is_zero());
+    assert_eq!(first, ask("Describe the picture.", None).0);
+    let (second, encoding) = ask("How many objects are there?", cache());
+    assert!(encoding.is_zero());
+    assert_eq!(second, ask("How many objects are there?", None).0);
 }

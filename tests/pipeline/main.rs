@@ -6,6 +6,7 @@ mod hostile_models;
 mod hugging_face;
 mod imports;
 mod layout;
+mod picture_cache;
 mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
