@@ -1,11 +1,15 @@
 //! The command line: verbs, options and their ranges.
 
+mod caption;
+
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use ocelli::{GenerationOptions, Isa, Mode};
+use ocelli::{GenerationOptions, Isa, Mode, PictureCache};
+
+pub use caption::{CaptionArgs, CaptionFormat};
 
 /// More threads than any machine in sight has cores.
 const MAX_THREADS: i64 = 4096;
@@ -113,27 +117,24 @@ impl SamplingArgs {
     }
 }
 
-/// `ocelli caption`
+/// Where encoded pictures are kept.
 #[derive(Debug, Args)]
-pub struct CaptionArgs {
-    /// Pictures and directories of pictures; `-` reads a picture from standard input
-    #[arg(required = true, value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-    /// Go into the directories inside directories
-    #[arg(short, long)]
-    pub recursive: bool,
-    /// How closely to look
-    #[arg(long, value_enum, default_value_t = ModeArg::Balanced)]
-    pub mode: ModeArg,
-    /// Ask this instead of the model's question for a caption
-    #[arg(short, long, value_name = "TEXT")]
-    pub prompt: Option<String>,
-    /// What to print
-    #[arg(long, value_enum, default_value_t = CaptionFormat::Text)]
-    pub format: CaptionFormat,
-    /// How text is drawn.
-    #[command(flatten)]
-    pub sampling: SamplingArgs,
+pub struct CacheArgs {
+    /// Keep encoded pictures in this folder, so that another question about them costs no encoding
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Most megabytes of that folder; what was not used for longest goes first
+    #[arg(long, value_name = "MB", default_value_t = 1024, requires = "cache")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub cache_size: u32,
+}
+
+impl CacheArgs {
+    /// The cache, if there is to be one.
+    pub fn open(&self) -> ocelli::Result<Option<Arc<PictureCache>>> {
+        let open = |folder| PictureCache::open(folder, u64::from(self.cache_size) * 1_000_000).map(Arc::new);
+        self.cache.as_ref().map(open).transpose()
+    }
 }
 
 /// `ocelli ask`
@@ -149,6 +150,9 @@ pub struct AskArgs {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// Where encoded pictures are kept.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// How text is drawn.
     #[command(flatten)]
     pub sampling: SamplingArgs,
@@ -324,17 +328,6 @@ impl From<ModeArg> for Mode {
             ModeArg::High => Self::High,
         }
     }
-}
-
-/// What `caption` prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CaptionFormat {
-    /// The caption; with several pictures `path: caption`
-    Text,
-    /// One object a picture; a list of them when several paths or a directory are given
-    Json,
-    /// One object a line and picture
-    Jsonl,
 }
 
 /// What `ask`, `inspect` and `bench` print.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ocelli::{Mode, ModelReport, PictureReport, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where the time of an answer went, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -40,7 +40,7 @@ impl TimingsMs {
 
 /// The counts that `caption` and `ask` have in common.
 #[derive(Clone, Debug, Serialize)]
-struct Counts<'a> {
+pub struct Counts<'a> {
     mode: Mode,
     views: usize,
     image_tokens: usize,
@@ -52,7 +52,8 @@ struct Counts<'a> {
 }
 
 impl<'a> Counts<'a> {
-    fn new(mode: Mode, model: &'a str, decode: Duration, response: &Response) -> Self {
+    /// `decode` is the time that reading and decoding the files took.
+    pub fn new(mode: Mode, model: &'a str, decode: Duration, response: &Response) -> Self {
         Self {
             mode,
             views: response.num_views,
@@ -63,23 +64,6 @@ impl<'a> Counts<'a> {
             model,
             timings_ms: TimingsMs::new(decode, response),
         }
-    }
-}
-
-/// The object of a captioned picture.
-#[derive(Clone, Debug, Serialize)]
-pub struct CaptionRecord<'a> {
-    path: Cow<'a, str>,
-    caption: &'a str,
-    #[serde(flatten)]
-    counts: Counts<'a>,
-}
-
-impl<'a> CaptionRecord<'a> {
-    /// `decode` is the time that reading and decoding the file took.
-    pub fn new(path: &'a Path, mode: Mode, model: &'a str, decode: Duration, response: &'a Response) -> Self {
-        let counts = Counts::new(mode, model, decode, response);
-        Self { path: path.to_string_lossy(), caption: &response.text, counts }
     }
 }
 
@@ -111,8 +95,27 @@ impl<'a> AnswerRecord<'a> {
 /// The object of a picture that failed.
 #[derive(Clone, Debug, Serialize)]
 pub struct FailureRecord {
-    path: String,
+    #[serde(flatten)]
+    path: RecordPath,
     error: Failure,
+}
+
+/// A path in a record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RecordPath {
+    /// As far as it is UTF-8.
+    pub path: String,
+    /// Its bytes in hexadecimal digits, where it is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_bytes: Option<String>,
+}
+
+impl From<&Path> for RecordPath {
+    fn from(path: &Path) -> Self {
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let hexadecimal = || bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { path: path.to_string_lossy().into_owned(), path_bytes: path.to_str().is_none().then(hexadecimal) }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -125,7 +128,17 @@ impl FailureRecord {
     /// What is said about `path`.
     pub fn new(path: &Path, kind: &'static str, message: &dyn Display) -> Self {
         let error = Failure { kind, message: message.to_string() };
-        Self { path: path.to_string_lossy().into_owned(), error }
+        Self { path: path.into(), error }
+    }
+
+    /// The path.
+    pub fn path(&self) -> &RecordPath {
+        &self.path
+    }
+
+    /// The kind of the error.
+    pub fn kind(&self) -> &'static str {
+        self.error.kind
     }
 
     /// The message alone.
@@ -140,9 +153,21 @@ pub fn write_json(output: &mut impl io::Write, value: &impl Serialize) -> io::Re
     writeln!(output)
 }
 
-/// The line of one picture among several.
+/// The line of one picture among several. What would begin another line in a name, or move the cursor, is escaped.
 pub fn caption_line(path: &Path, caption: &str) -> String {
-    format!("{}: {caption}", path.display())
+    format!("{}: {caption}", printable(path))
+}
+
+/// A path for people, on one line.
+pub fn printable(path: &Path) -> String {
+    let mut text = String::new();
+    for character in path.to_string_lossy().chars() {
+        match character.is_control() {
+            true => text.extend(character.escape_default()),
+            false => text.push(character),
+        }
+    }
+    text
 }
 
 /// One line about where the time went, for `--verbose`.
@@ -257,5 +282,6 @@ mod tests {
     #[test]
     fn a_line_names_the_picture() {
         assert_eq!(caption_line(Path::new("b/a.png"), "A cat."), "b/a.png: A cat.");
+        assert_eq!(caption_line(Path::new("b\n\u{1b}a.png"), "A cat."), "b\\n\\u{1b}a.png: A cat.");
     }
 }
