@@ -26,6 +26,7 @@
 //! threads of the rayon pool that the call is made from.
 #![forbid(unsafe_code)]
 
+mod alt_text;
 mod bench;
 mod bundled;
 mod embed;
@@ -42,6 +43,7 @@ mod response;
 mod session;
 mod trace;
 
+pub use alt_text::{ALT_TEXT_MAX_CHARS, alt_text};
 pub use bench::{BenchOptions, BenchReport, LimitsReport, StageReport, bench};
 pub use embed::PictureEncoder;
 pub use error::{Error, ErrorKind, Result};
