@@ -175,3 +175,52 @@ fn read(path: &Path) -> Result<String, String> {
         format!("not UTF-8, from byte {at} on; convert it first")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(path: &Path) -> Document {
+        let [document] = collect(&[path.to_owned()], None).try_into().unwrap();
+        document.unwrap()
+    }
+
+    fn alt_texts(document: &Document) -> Vec<AltText<'_>> {
+        document.found.iter().map(|found| AltText { found, text: "A dog.".to_owned() }).collect()
+    }
+
+    #[test]
+    fn a_file_that_has_changed_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.md");
+        fs::write(&path, "![](x.png)").unwrap();
+        let document = opened(&path);
+        fs::write(&path, "![](x.png) ").unwrap();
+        let message = document.write(&alt_texts(&document)).unwrap_err();
+        assert!(message.contains("a.md has changed since it was read"), "{message}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "![](x.png) ");
+        fs::remove_file(&path).unwrap();
+        assert!(document.write(&alt_texts(&document)).is_err());
+    }
+
+    #[test]
+    fn lines_are_counted_and_byte_order_mark_and_line_ends_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.md");
+        fs::write(&path, "\u{feff}---\r\na: b\r\n---\r\n![](x.png) ![](y.png)\r\n\r\n<img src=z>").unwrap();
+        let document = opened(&path);
+        assert_eq!(document.lines(), [4, 4, 6]);
+        document.write(&alt_texts(&document)).unwrap();
+        let expected =
+            "\u{feff}---\r\na: b\r\n---\r\n![A dog.](x.png) ![A dog.](y.png)\r\n\r\n<img src=z alt=\"A dog.\">";
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_document_is_read_once_however_often_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.md");
+        fs::write(&path, "").unwrap();
+        assert_eq!(collect(&[folder.path().to_owned(), path], None).len(), 1);
+    }
+}

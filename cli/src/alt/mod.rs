@@ -80,7 +80,7 @@ pub fn run(args: &AltArgs, common: &CommonArgs, console: &Console) -> anyhow::Re
                 continue;
             }
             for (Wanted { place, found, .. }, text) in proposals {
-                writeln!(stdout, "{place}: {}: {text}", found.src)?;
+                writeln!(stdout, "{place}: {}: {text}", shown(&found.src))?;
             }
         } else {
             write!(stdout, "{}", document.diff(&texts))?;
@@ -110,25 +110,22 @@ fn wanted_of<'a>(document: &'a Document, console: &Console) -> Vec<Result<Wanted
     for (found, line) in document.found.iter().zip(document.lines()) {
         let place = format!("{}:{line}", document.path.display());
         if let Some(reason) = found.skipped {
-            console.note(&format_args!("{place}: {}: skipped, {reason}", shortened(&found.src)));
+            // A `data:` URL is a whole picture.
+            let src: String = found.src.chars().take(80).collect();
+            console.note(&format_args!("{place}: {}: skipped, {reason}", shown(&src)));
             continue;
         }
         wanted.push(match source::resolve(&found.src, &folder, &document.root) {
             Ok(picture) => Ok(Wanted { document, found, place, picture }),
-            Err(path) => Err(format!("{place}: {}: there is no file {}", found.src, path.display())),
+            Err(path) => Err(shown(&format!("{place}: {}: there is no file {}", found.src, path.display()))),
         });
     }
     wanted
 }
 
-/// The beginning of a text that may be a whole picture in a `data:` URL, on one line.
-fn shortened(text: &str) -> String {
-    const MAX_CHARS: usize = 80;
-    let mut short: String = text.chars().take(MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(MAX_CHARS).is_some() {
-        short.push('…');
-    }
-    short
+/// A text of a document for a terminal: on one line, without what would steer it.
+fn shown(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// What is the same for all paths to a file.
