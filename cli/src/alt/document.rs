@@ -139,8 +139,7 @@ impl Document {
         let (old, new): (Vec<_>, Vec<_>) =
             (self.text.split_inclusive('\n').collect(), changed.split_inclusive('\n').collect());
         let diff = TextDiff::configure().newline_terminated(true).diff_slices(&old, &new);
-        let path: PathBuf = self.path.components().collect();
-        let path = path.display().to_string();
+        let path = self.path.strip_prefix(".").unwrap_or(&self.path).display().to_string();
         // A name with blanks ends with a tab there.
         let end = if path.contains(' ') { "\t" } else { "" };
         let path = format!("{}{end}", path.trim_start_matches('/'));

@@ -28,9 +28,8 @@ pub fn review(
 ) -> io::Result<Vec<Option<String>>> {
     let mut accepted = Vec::with_capacity(questions.len());
     for (at, question) in questions.iter().enumerate() {
-        let text = || Some(question.text.clone());
         accepted.push(match ask(question, input, output)? {
-            Answer::Yes => text(),
+            Answer::Yes => Some(question.text.clone()),
             Answer::No => None,
             Answer::Edited(text) => Some(text),
             Answer::All => {
