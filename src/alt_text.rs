@@ -231,8 +231,7 @@ mod tests {
 
     #[test]
     fn whole_sentences_are_kept_while_they_fit() {
-        let long =
-            "It stands on a checkered floor of black and white tiles, in front of a long row of many tall green trees.";
+        let long = "It stands on a checkered floor of black and white tiles, in front of a long row of many tall green trees and a house.";
         assert_eq!(alt_text(&format!("A dog. A cat! {long}")), "A dog. A cat!");
         let bernard = format!("A St. Bernard dog. {long}");
         assert_eq!(alt_text(&bernard), "A St. Bernard dog.");

@@ -45,6 +45,8 @@ pub struct Cli {
 pub enum Command {
     /// Describe pictures
     Caption(CaptionArgs),
+    /// Find pictures without alt text in Markdown and HTML, and write alt texts for them
+    Alt(AltArgs),
     /// Ask a question, about pictures or without
     Ask(AskArgs),
     /// Show what a model consists of, or what preprocessing does to a picture
@@ -135,6 +137,29 @@ impl CacheArgs {
         let open = |folder| PictureCache::open(folder, u64::from(self.cache_size) * 1_000_000).map(Arc::new);
         self.cache.as_ref().map(open).transpose()
     }
+}
+
+/// `ocelli alt`
+#[derive(Debug, Args)]
+pub struct AltArgs {
+    /// Markdown and HTML files (.md, .markdown, .html, .htm), and directories of them
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Put the alt texts into the files, in place of printing a diff
+    #[arg(short, long)]
+    pub write: bool,
+    /// Ask about each alt text first; answers are lines of standard input
+    #[arg(long)]
+    pub review: bool,
+    /// Where pictures are whose names begin with `/` [default: the directory given, or that of the file]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// How closely to look
+    #[arg(long, value_enum, default_value_t = ModeArg::Balanced)]
+    pub mode: ModeArg,
+    /// How text is drawn.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
 }
 
 /// `ocelli ask`

@@ -1,6 +1,7 @@
 //! The `ocelli` command: reads the arguments, calls the verb, sets the exit code.
 #![forbid(unsafe_code)]
 
+mod alt;
 mod args;
 mod ask;
 mod bench;
@@ -68,6 +69,7 @@ fn run(cli: &Cli, console: &Console) -> anyhow::Result<Outcome> {
     }
     match &cli.command {
         Command::Caption(args) => caption::run(args, &cli.common, console),
+        Command::Alt(args) => alt::run(args, &cli.common, console),
         Command::Ask(args) => ask::run(args, &cli.common, console),
         Command::Inspect(args) => inspect::run(args, &cli.common, console),
         Command::Bench(args) => bench::run(args, &cli.common, console),

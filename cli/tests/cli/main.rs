@@ -1,5 +1,6 @@
 //! The `ocelli` command as people run it: what it prints, where, and its exit code.
 
+mod alt;
 mod errors;
 mod examples;
 mod help;
