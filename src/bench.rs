@@ -366,7 +366,8 @@ fn forget_peak() {
     }
 }
 
-fn peak_resident_bytes() -> Option<u64> {
+/// The most memory that this process has had resident so far, in bytes; none where the system does not say.
+pub fn peak_resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)

@@ -48,7 +48,7 @@ mod session;
 mod trace;
 
 pub use alt_text::{ALT_TEXT_MAX_CHARS, alt_text};
-pub use bench::{BenchOptions, BenchReport, LimitsReport, StageReport, bench};
+pub use bench::{BenchOptions, BenchReport, LimitsReport, StageReport, bench, peak_resident_bytes};
 pub use captions::{BatchOptions, Captions, PictureCaption, PictureSource};
 pub use embed::PictureEncoder;
 pub use error::{Error, ErrorKind, Result};
@@ -60,7 +60,7 @@ pub use ocelli_language::{
     Tokenizer, TracedLayers, Wanted,
 };
 pub use ocelli_nn::Isa;
-pub use ocelli_vision::{Features, Limits, Mode, ModeDescription, Picture, ViewKind, Views};
+pub use ocelli_vision::{Features, Limits, Mode, ModeDescription, Picture, ViewKind, Views, read_picture_stream};
 pub use options::{CaptionLength, CaptionOptions, GenerationOptions, SessionOptions};
 pub use picture_cache::{ContentHash, PictureCache};
 pub use prompt::{Prompt, PromptItem};

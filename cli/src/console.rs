@@ -23,21 +23,22 @@ impl Console {
         let mut progress = ProgressBar::hidden();
         if !self.quiet && len > 1 && stderr().is_terminal() {
             progress = ProgressBar::new(len as u64);
-            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {eta} {wide_msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{bar:30} {wide_msg}") {
                 progress.set_style(style);
             }
         }
         Self { quiet: self.quiet, verbose: self.verbose, progress }
     }
 
-    /// Says what the bar's next step is about.
-    pub fn step(&self, name: &dyn Display) {
-        self.progress.set_message(name.to_string());
+    /// Whether there is a bar on the terminal.
+    pub fn has_bar(&self) -> bool {
+        !self.progress.is_hidden()
     }
 
-    /// A step is done.
-    pub fn step_done(&self) {
-        self.progress.inc(1);
+    /// The bar stands at `position`, with `message` beside it.
+    pub fn set_progress(&self, position: usize, message: String) {
+        self.progress.set_position(position as u64);
+        self.progress.set_message(message);
     }
 
     /// Removes the bar.

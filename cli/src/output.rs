@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ocelli::{Mode, ModelReport, PictureReport, Response};
 use serde::{Deserialize, Serialize};
+
+use crate::inputs::path_of;
 
 /// Where the time of an answer went, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -108,6 +110,17 @@ pub struct RecordPath {
     /// Its bytes in hexadecimal digits, where it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_bytes: Option<String>,
+}
+
+impl RecordPath {
+    /// The path, if the system has such paths.
+    pub fn to_path(&self) -> Option<PathBuf> {
+        let Some(digits) = &self.path_bytes else { return Some(PathBuf::from(&self.path)) };
+        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+        let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>()?;
+        path_of(&bytes).filter(|_| rest.is_empty())
+    }
 }
 
 impl From<&Path> for RecordPath {

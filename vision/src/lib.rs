@@ -32,7 +32,7 @@ pub use config::{
 pub use encoder::{Encoder, Features};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::Limits;
-pub use picture::{Picture, read_picture_file};
+pub use picture::{Picture, read_picture_file, read_picture_stream};
 pub use preprocessor_config::{Aspect, Mode, ModeConfig, Overview, PreprocessorConfig};
 pub use views::{ImageProcessor, ModeDescription, ViewKind, Views};
 pub use window::{Window, Windows};

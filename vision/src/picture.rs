@@ -29,10 +29,14 @@ pub fn read_picture_file(path: impl AsRef<Path>, limits: &Limits) -> Result<Vec<
         let num_bytes = Some(metadata.len());
         return Err(Error::TooManyBytes { name, num_bytes, max_bytes: limits.max_bytes });
     }
-    read_to_end(File::open(path).map_err(failed)?, &name, limits)
+    read_picture_stream(File::open(path).map_err(failed)?, &name, limits)
 }
 
-fn read_to_end(reader: impl Read, name: &str, limits: &Limits) -> Result<Vec<u8>> {
+/// The bytes of a stream to its end; `name` is what messages call it.
+///
+/// # Errors
+/// When it cannot be read, or is longer than `limits.max_bytes`.
+pub fn read_picture_stream(reader: impl Read, name: &str, limits: &Limits) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader
         .take(limits.max_bytes.saturating_add(1))
@@ -75,7 +79,7 @@ impl Picture {
     /// # Errors
     /// As [`Picture::open`].
     pub fn from_reader(reader: impl Read, name: &str, limits: &Limits) -> Result<Self> {
-        Self::from_bytes_with(&read_to_end(reader, name, limits)?, name, limits)
+        Self::from_bytes_with(&read_picture_stream(reader, name, limits)?, name, limits)
     }
 
     /// Decodes the bytes of a picture file with the default [`Limits`].
