@@ -6,13 +6,15 @@ mod ask;
 mod bench;
 mod caption;
 mod console;
+mod embed;
 #[allow(dead_code)]
 mod files;
-mod embed;
 mod import;
 mod inputs;
 mod inspect;
 mod output;
+#[allow(dead_code)]
+mod sidecar;
 mod trace;
 
 use std::io::{self, IsTerminal, Write};
