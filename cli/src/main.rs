@@ -6,9 +6,9 @@ mod ask;
 mod bench;
 mod caption;
 mod console;
-mod embed;
 #[allow(dead_code)]
 mod files;
+mod embed;
 mod import;
 mod inputs;
 mod inspect;

@@ -138,7 +138,7 @@ fn errors_name_the_file_and_what_to_do() {
     ];
     let mut messages = String::new();
     let mut note = |error: SidecarError| {
-        let message = error.to_string().replace(folder.path().to_str().unwrap(), "FOLDER");
+        let message = error.to_string().replace(folder.path().to_str().unwrap(), "FOLDER").replace('\\', "/");
         messages += &format!("{}\n    {message}\n", error.kind());
     };
     for (name, content) in cases {

@@ -39,6 +39,7 @@ fn a_packet_with_a_byte_of_another_kind_is_merged_or_refused() {
 #[test]
 fn what_is_not_xml_is_refused() {
     let rdf = "xmlns:r='http://www.w3.org/1999/02/22-rdf-syntax-ns#'";
+    let dc = "xmlns:d='http://purl.org/dc/elements/1.1/'";
     let packet = |inside: &str| format!("<r:RDF {rdf}>{inside}</r:RDF>");
     let cases = [
         String::new(),
@@ -76,12 +77,8 @@ fn what_is_not_xml_is_refused() {
         packet("<?"),
         packet("\u{1}"),
         packet("\n\n\u{fffe}"),
-        packet(
-            "<r:Description xmlns:d='http://purl.org/dc/elements/1.1/' d:description='a'><d:description>b</d:description></r:Description>",
-        ),
-        packet(
-            "<r:Description xmlns:d='http://purl.org/dc/elements/1.1/'><d:description><r:Alt/><r:Alt/></d:description></r:Description>",
-        ),
+        packet(&format!("<r:Description {dc} d:description='a'><d:description>b</d:description></r:Description>")),
+        packet(&format!("<r:Description {dc}><d:description><r:Alt/><r:Alt/></d:description></r:Description>")),
     ];
     let mut found = String::new();
     for case in cases {

@@ -85,7 +85,7 @@ fn an_empty_property_counts_as_missing() {
         "<d:description><r:Alt/></d:description>",
         r#"<d:description><r:Alt><r:li xml:lang="x-default"/></r:Alt></d:description>"#,
         r#"<d:description><r:Alt><r:li xml:lang='x-default' /></r:Alt></d:description>"#,
-        "<d:description><r:Alt><r:li xml:lang=\"x-default\">&#10;\n</r:li><r:li xml:lang=\"de\"></r:li></r:Alt></d:description>",
+        "<d:description><r:Alt><r:li xml:lang='x-default'>&#10;\n</r:li><r:li xml:lang='de'/></r:Alt></d:description>",
         r#"<d:description xmlns:d="http://purl.org/dc/elements/1.1/"><r:Bag><r:li/></r:Bag></d:description>"#,
     ] {
         let before = with_property(property);
@@ -110,7 +110,8 @@ fn a_text_is_found_and_replaced_in_any_form() {
         "<d:description><r:Alt><r:li>old</r:li></r:Alt></d:description>",
         "<d:description><r:Bag><r:li>old</r:li><r:li>older</r:li></r:Bag></d:description>",
         r#"<d:description><r:Alt><r:li xml:lang="X-Default">o<!-- -->l&#100;</r:li></r:Alt></d:description>"#,
-        r#"<d:description xmlns:q="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><q:Alt><q:li xml:lang="x-default">old</q:li></q:Alt></d:description>"#,
+        r#"<d:description xmlns:q="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+            <q:Alt><q:li xml:lang="x-default">old</q:li></q:Alt></d:description>"#,
     ] {
         let before = with_property(property);
         assert!(Packet::parse(&before).unwrap().has_text(), "{property}");
