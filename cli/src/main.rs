@@ -14,6 +14,8 @@ mod import;
 mod inputs;
 mod inspect;
 mod output;
+#[allow(dead_code)]
+mod sidecar;
 mod trace;
 
 use std::io::{self, IsTerminal, Write};
