@@ -60,7 +60,9 @@ pub use ocelli_language::{
     Tokenizer, TracedLayers, Wanted,
 };
 pub use ocelli_nn::Isa;
-pub use ocelli_vision::{Features, Limits, Mode, ModeDescription, Picture, ViewKind, Views, read_picture_stream};
+pub use ocelli_vision::{
+    Features, Limits, Mode, ModeDescription, Picture, ViewKind, Views, read_picture_file, read_picture_stream,
+};
 pub use options::{CaptionLength, CaptionOptions, GenerationOptions, SessionOptions};
 pub use picture_cache::{ContentHash, PictureCache};
 pub use prompt::{Prompt, PromptItem};

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ocelli::{GenerationOptions, Isa, Mode, PictureCache};
 
-pub use caption::{CaptionArgs, CaptionFormat};
+pub use caption::{CaptionArgs, CaptionFormat, Shard};
 
 /// More threads than any machine in sight has cores.
 const MAX_THREADS: i64 = 4096;

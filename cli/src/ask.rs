@@ -1,12 +1,14 @@
 //! `ocelli ask`: one question about pictures, all in one prompt, or without any.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use ocelli::{Mode, Prompt, SessionOptions};
+use ocelli::{
+    ContentHash, EncodedPicture, Limits, Mode, Model, Picture, PictureCache, Prompt, SessionOptions, Timings,
+};
 
 use crate::args::{AskArgs, Cli, CommonArgs, Format};
 use crate::console::Console;
@@ -19,13 +21,16 @@ pub fn run(args: &AskArgs, common: &CommonArgs, console: &Console) -> anyhow::Re
     inputs::check_standard_input(paths);
     let model = load_model(common)?;
     let mut stdout = io::stdout().lock();
+    let mode: Mode = args.mode.into();
+    let cache = args.cache.open()?;
     let mut prompt = Prompt::new();
-    let mut decode = Duration::ZERO;
+    let (mut decode, mut encode) = (Duration::ZERO, Timings::default());
     for path in paths {
-        match inputs::open(path) {
+        match encoded(&model, path, mode, cache.as_deref(), console) {
             Ok((picture, duration)) => {
-                prompt = prompt.with(picture);
                 decode += duration;
+                encode += picture.timings();
+                prompt = prompt.with(picture);
             }
             Err(error) => {
                 let failure = FailureRecord::new(path, error.kind().as_str(), &error);
@@ -37,7 +42,6 @@ pub fn run(args: &AskArgs, common: &CommonArgs, console: &Console) -> anyhow::Re
             }
         }
     }
-    let mode: Mode = args.mode.into();
     let options = SessionOptions { mode, generation: args.sampling.generation_options(common) };
     let mut session = model.session_with(options)?;
     let mut stream = session.stream(prompt.with(question))?;
@@ -48,7 +52,8 @@ pub fn run(args: &AskArgs, common: &CommonArgs, console: &Console) -> anyhow::Re
             stdout.flush()?;
         }
     }
-    let response = stream.into_response();
+    let mut response = stream.into_response();
+    response.timings += encode;
     match args.format {
         Format::Text => writeln!(stdout)?,
         Format::Json => {
@@ -59,6 +64,33 @@ pub fn run(args: &AskArgs, common: &CommonArgs, console: &Console) -> anyhow::Re
     }
     console.detail(&output::timings_line(&"answer", &TimingsMs::new(decode, &response), &response));
     Ok(Outcome::Done)
+}
+
+/// The picture at `path` as the decoder sees it, from the cache if it is there, and the time of reading and decoding it.
+fn encoded(
+    model: &Model,
+    path: &Path,
+    mode: Mode,
+    cache: Option<&PictureCache>,
+    console: &Console,
+) -> ocelli::Result<(EncodedPicture, Duration)> {
+    let start = Instant::now();
+    let (bytes, name) = inputs::read(path)?;
+    let hash = cache.map(|_| ContentHash::of(&bytes));
+    if let Some((cache, hash)) = cache.zip(hash)
+        && let Some(encoded) = cache.get(model, &hash, mode)
+    {
+        return Ok((encoded, start.elapsed()));
+    }
+    let picture = Picture::from_bytes_with(&bytes, &name, &Limits::default())?;
+    let decode = start.elapsed();
+    let encoded = model.encode_picture(&picture, mode)?;
+    if let Some((cache, hash)) = cache.zip(hash)
+        && let Err(error) = cache.put(model, &hash, &encoded)
+    {
+        console.note(&format_args!("the encoded picture is not kept: {error}"));
+    }
+    Ok((encoded, decode))
 }
 
 /// The pictures, and the question after them. Ends the program with a usage error when the last argument is a picture, or no text.

@@ -20,12 +20,9 @@ pub fn run(args: &ImportArgs, console: &Console) -> anyhow::Result<Outcome> {
     // A step is a thousandth of the weights.
     const STEPS: u64 = 1000;
     let console = console.with_progress(STEPS as usize);
-    console.step(&"packing");
-    let mut shown = 0;
     let result = ocelli::import(&args.source, &args.destination, &options, &mut |done, total| {
-        let steps = (u128::from(done) * u128::from(STEPS) / u128::from(total.max(1))) as u64;
-        (shown..steps).for_each(|_| console.step_done());
-        shown = steps.max(shown);
+        let steps = u128::from(done) * u128::from(STEPS) / u128::from(total.max(1));
+        console.set_progress(steps as usize, "packing".to_owned());
     });
     console.finish();
     let report = result?;

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::CommandFactory;
 use clap::error::ErrorKind as UsageErrorKind;
 use ignore::WalkBuilder;
-use ocelli::{ErrorKind, Limits, Picture};
+use ocelli::{ErrorKind, Limits, Picture, read_picture_file, read_picture_stream};
 
 use crate::args::Cli;
 use crate::output::FailureRecord;
@@ -27,7 +27,7 @@ pub enum Input {
     /// A picture, to be opened.
     Picture(PathBuf),
     /// The picture on standard input.
-    StandardInput,
+    Stdin,
     /// A path that gives no picture.
     Failed(FailureRecord),
 }
@@ -52,7 +52,7 @@ pub fn collect(paths: &[PathBuf], recursive: bool) -> Vec<Input> {
     let mut inputs = Vec::new();
     for path in paths {
         if is_standard_input(path) {
-            inputs.push(Input::StandardInput);
+            inputs.push(Input::Stdin);
         } else if path.is_dir() {
             let before = inputs.len();
             walk(path, recursive, &mut inputs);
@@ -78,7 +78,8 @@ pub fn read_list(list: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     let separator = if bytes.contains(&0) { 0 } else { b'\n' };
     let entries = bytes.split(|&byte| byte == separator);
-    let entries = entries.map(|entry| if separator == b'\n' { entry.strip_suffix(b"\r").unwrap_or(entry) } else { entry });
+    let entries =
+        entries.map(|entry| if separator == b'\n' { entry.strip_suffix(b"\r").unwrap_or(entry) } else { entry });
     entries
         .filter(|entry| !entry.is_empty())
         .map(|entry| {
@@ -139,13 +140,20 @@ fn may_be_picture(path: &Path) -> bool {
     }
 }
 
-/// Reads and decodes the picture at `path`; with the time that it took.
-pub fn open(path: &Path) -> Result<(Picture, Duration), ocelli::Error> {
-    let start = Instant::now();
-    let picture = if is_standard_input(path) {
-        Picture::from_reader(io::stdin().lock(), "standard input", &Limits::default())?
+/// The bytes of the picture at `path`, and what messages call it.
+pub fn read(path: &Path) -> ocelli::Result<(Vec<u8>, String)> {
+    let (limits, standard_input) = (Limits::default(), "standard input");
+    Ok(if is_standard_input(path) {
+        (read_picture_stream(io::stdin().lock(), standard_input, &limits)?, standard_input.to_owned())
     } else {
-        Picture::open(path)?
-    };
+        (read_picture_file(path, &limits)?, path.display().to_string())
+    })
+}
+
+/// Reads and decodes the picture at `path`; with the time that it took.
+pub fn open(path: &Path) -> ocelli::Result<(Picture, Duration)> {
+    let start = Instant::now();
+    let (bytes, name) = read(path)?;
+    let picture = Picture::from_bytes_with(&bytes, &name, &Limits::default())?;
     Ok((picture, start.elapsed()))
 }

@@ -8,13 +8,11 @@ mod bench;
 mod caption;
 mod console;
 mod embed;
-#[allow(dead_code)]
 mod files;
 mod import;
 mod inputs;
 mod inspect;
 mod output;
-#[allow(dead_code)]
 mod sidecar;
 mod trace;
 

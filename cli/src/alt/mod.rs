@@ -14,14 +14,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use ocelli::{CaptionOptions, alt_text};
+use ocelli::{CaptionLength, CaptionOptions};
 
 use self::document::{AltText, Document};
 use self::found::Found;
 use self::review::Question;
 use crate::args::{AltArgs, CommonArgs};
 use crate::console::Console;
-use crate::{Outcome, inputs, load_model};
+use crate::{Outcome, load_model};
 
 /// A picture of a document that is to have an alt text.
 struct Wanted<'a> {
@@ -60,7 +60,7 @@ pub fn run(args: &AltArgs, common: &CommonArgs, console: &Console) -> anyhow::Re
     let mut proposals = Vec::new();
     for picture in wanted {
         match captions.get(&identity(&picture.picture)) {
-            Some(Ok(caption)) if !caption.trim().is_empty() => proposals.push((picture, alt_text(caption))),
+            Some(Ok(caption)) if !caption.trim().is_empty() => proposals.push((picture, caption.clone())),
             Some(Err(error)) => fail(format!("{}: {error}", picture.place)),
             _ => fail(format!("{}: the model says nothing about {}", picture.place, picture.picture.display())),
         }
@@ -150,15 +150,14 @@ fn captions_of(
         return Ok(Vec::new());
     }
     let model = load_model(common)?;
-    let mode = args.mode.into();
-    let options = CaptionOptions { mode, generation: args.sampling.generation_options(common), ..Default::default() };
+    let (mode, length) = (args.mode.into(), CaptionLength::Alt);
+    let generation = args.sampling.generation_options(common);
+    let options = CaptionOptions { mode, length, generation, ..Default::default() };
     let console = console.with_progress(paths.len());
     let mut captions = Vec::with_capacity(paths.len());
-    for path in paths {
-        console.step(&path.display());
-        let caption = inputs::open(path).and_then(|(picture, _)| model.caption_with(&picture, &options));
-        captions.push((path.clone(), caption.map(|response| response.text)));
-        console.step_done();
+    for (path, caption) in paths.iter().zip(model.captions_with(paths, options.into())) {
+        captions.push((path.clone(), caption.result.map(|response| response.text)));
+        console.set_progress(captions.len(), path.display().to_string());
     }
     console.finish();
     Ok(captions)

@@ -61,8 +61,8 @@ impl Earlier {
                 continue;
             }
             let found = [model, mode, length, prompt];
-            let expected =
-                [&settings.model, settings.mode.as_str(), settings.length.as_str(), &settings.prompt].map(str::to_owned);
+            let expected = [&settings.model, settings.mode.as_str(), settings.length.as_str(), &settings.prompt]
+                .map(str::to_owned);
             if let Some(index) = (0..4).find(|&index| found[index] != expected[index]) {
                 let what = ["model", "mode", "length", "prompt"][index];
                 bail!(
@@ -96,9 +96,11 @@ fn json_lines(bytes: &[u8], name: &str) -> anyhow::Result<Vec<(usize, Line, Vec<
                 lines.push((index + 1, parsed, line));
             }
             Err(_) if line.trim_ascii().is_empty() => {}
-            Err(_) if !line.ends_with(b"\n") && line.iter().zip(BEGINNING).all(|(found, expected)| found == expected) => {
+            Err(_)
+                if !line.ends_with(b"\n") && line.iter().zip(BEGINNING).all(|(found, expected)| found == expected) => {}
+            Err(error) => {
+                bail!("{name} line {} is not a line of `ocelli caption` ({error}): give another file", index + 1)
             }
-            Err(error) => bail!("{name} line {} is not a line of `ocelli caption` ({error}): give another file", index + 1),
         }
     }
     Ok(lines)
@@ -153,7 +155,8 @@ mod tests {
 
     use super::*;
 
-    const GOOD: &str = r#"{"path":"a.png","caption":"A cat.","mode":"rapid","length":"normal","prompt":"?","model":"nano"}"#;
+    const GOOD: &str =
+        r#"{"path":"a.png","caption":"A cat.","mode":"rapid","length":"normal","prompt":"?","model":"nano"}"#;
     const FAILED: &str = r#"{"path":"b.png","error":{"kind":"io","message":"gone"}}"#;
 
     fn settings() -> Settings {
@@ -183,7 +186,7 @@ mod tests {
     fn captions_stay_as_they_are_and_failures_go() {
         let whole = format!("{GOOD}\n");
         let earlier = read(whole.as_bytes(), TableFormat::Jsonl).unwrap();
-        assert_eq!((names(&earlier), earlier.rewritten), (vec!["a.png"], None));
+        assert_eq!((names(&earlier), &earlier.rewritten), (vec!["a.png"], &None));
         let earlier = read(format!("{FAILED}\n{GOOD}\n").as_bytes(), TableFormat::Jsonl).unwrap();
         assert_eq!(names(&earlier), ["a.png"]);
         assert_eq!(earlier.rewritten.as_deref(), Some(whole.as_bytes()));
@@ -206,7 +209,8 @@ mod tests {
 
     #[test]
     fn a_row_that_was_cut_off_anywhere_goes() {
-        let (first, second) = (row(["a.png", "A \"cat\",\nasleep.", "", "12ab"]), row(["c\n.png", "A\n\n dog é.", "", "34"]));
+        let (first, second) =
+            (row(["a.png", "A \"cat\",\nasleep.", "", "12ab"]), row(["c\n.png", "A\n\n dog é.", "", "34"]));
         let whole = table(&[first.clone(), second]);
         let start = table(&[first]).len();
         for end in start..whole.len() {
@@ -224,7 +228,7 @@ mod tests {
     fn failed_rows_go() {
         let (good, failed) = (row(["a.png", "A cat.", "", "12"]), row(["b.png", "", "io", ""]));
         let earlier = read(&table(&[failed, good.clone()]), TableFormat::Csv).unwrap();
-        assert_eq!((names(&earlier), earlier.rewritten), (vec!["a.png"], Some(table(&[good]))));
+        assert_eq!((names(&earlier), &earlier.rewritten), (vec!["a.png"], &Some(table(&[good]))));
     }
 
     #[test]

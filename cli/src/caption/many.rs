@@ -66,9 +66,8 @@ fn open_output(run: &Run<'_>, sidecars: Option<&Sidecars>) -> anyhow::Result<Ope
         return Ok((None, HashSet::new()));
     };
     // A caption whose sidecar is not there was cut off between the two.
-    let keep = |path: &RecordPath| {
-        sidecars.is_none_or(|sidecars| path.to_path().is_some_and(|path| sidecars.is_there(&path)))
-    };
+    let keep =
+        |path: &RecordPath| sidecars.is_none_or(|sidecars| path.to_path().is_some_and(|path| sidecars.is_there(&path)));
     let when_there = match (run.args.resume, run.args.overwrite) {
         (true, _) => WhenThere::Resume { settings: &run.settings, keep: &keep },
         (false, true) => WhenThere::Overwrite,

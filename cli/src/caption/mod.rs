@@ -43,7 +43,11 @@ pub fn run(args: &CaptionArgs, common: &CommonArgs, console: &Console) -> anyhow
         prompt: options.prompt.clone().unwrap_or_else(|| model.caption_prompt(options.length).to_owned()),
     };
     let run = Run { args, model: &model, options, settings, table_format };
-    if run.is_single(&paths) && run.is_streamed() { single::run(&run, &paths[0], console) } else { many::run(&run, &paths, console) }
+    if run.is_single(&paths) && run.is_streamed() {
+        single::run(&run, &paths[0], console)
+    } else {
+        many::run(&run, &paths, console)
+    }
 }
 
 /// What a run works with.

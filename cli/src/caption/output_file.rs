@@ -28,10 +28,7 @@ pub enum WhenThere<'a> {
     /// It is replaced.
     Overwrite,
     /// It is gone on with. Captions that are not wanted are made again.
-    Resume {
-        settings: &'a Settings,
-        keep: &'a dyn Fn(&RecordPath) -> bool,
-    },
+    Resume { settings: &'a Settings, keep: &'a dyn Fn(&RecordPath) -> bool },
 }
 
 /// An open file, which no other run can open while this value is there.
@@ -97,7 +94,10 @@ fn open_locked(path: &Path) -> anyhow::Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            bail!("another run is writing {}: wait for it, or give another file (--shard needs one for each)", path.display())
+            bail!(
+                "another run is writing {}: wait for it, or give another file (--shard needs one for each)",
+                path.display()
+            )
         }
         // Some network file systems have no locks.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),

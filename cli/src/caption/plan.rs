@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use ocelli::{Limits, PictureSource, read_picture_stream};
+use ocelli::PictureSource;
 
 use crate::args::{CaptionArgs, Shard};
-use crate::inputs::Input;
+use crate::inputs::{self, Input};
 use crate::output::{FailureRecord, RecordPath};
 use crate::sidecar::{self, SidecarKind, SidecarName};
 
@@ -45,10 +45,7 @@ impl Sidecars {
 #[derive(Debug)]
 pub enum Step {
     /// A picture to be captioned.
-    Caption {
-        path: PathBuf,
-        source: PictureSource,
-    },
+    Caption { path: PathBuf, source: PictureSource },
     /// A picture that cannot be.
     Failed(FailureRecord),
 }
@@ -77,7 +74,7 @@ impl Plan {
                     plan.steps.extend(is_ours.then_some(Step::Failed(failure)));
                     continue;
                 }
-                Input::StandardInput => {
+                Input::Stdin => {
                     plan.steps.extend(is_ours.then(from_standard_input));
                     continue;
                 }
@@ -159,11 +156,8 @@ impl Existing {
 /// The picture on standard input, whose bytes are read here: nothing else can say how many there will be.
 fn from_standard_input() -> Step {
     let path = PathBuf::from("-");
-    match read_picture_stream(std::io::stdin().lock(), "standard input", &Limits::default()) {
-        Ok(bytes) => Step::Caption { path, source: PictureSource::Bytes { name: "standard input".to_owned(), bytes } },
-        Err(error) => {
-            let error = ocelli::Error::from(error);
-            Step::Failed(FailureRecord::new(&path, error.kind().as_str(), &error))
-        }
+    match inputs::read(&path) {
+        Ok((bytes, name)) => Step::Caption { path, source: PictureSource::Bytes { name, bytes } },
+        Err(error) => Step::Failed(FailureRecord::new(&path, error.kind().as_str(), &error)),
     }
 }

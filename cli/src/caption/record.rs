@@ -50,9 +50,8 @@ impl<'a> CaptionRecord<'a> {
 }
 
 /// The names of the columns. The last is never a text with line ends, so that a row that was cut off can be told.
-pub const CSV_COLUMNS: [&str; 11] = [
-    "path", "path_bytes", "caption", "error_kind", "error", "mode", "length", "prompt", "model", "version", "sha256",
-];
+pub const CSV_COLUMNS: [&str; 11] =
+    ["path", "path_bytes", "caption", "error_kind", "error", "mode", "length", "prompt", "model", "version", "sha256"];
 
 /// A row of CSV, with its line end.
 pub fn csv_row<'a>(fields: impl IntoIterator<Item = &'a str>) -> Vec<u8> {

@@ -42,11 +42,6 @@ fn read(folder: &Folder, name: &str) -> String {
 }
 
 #[test]
-fn the_help_is_as_reviewed() {
-    assert_redacted!("ocelli alt --help", ocelli(["alt", "--help"]).run().success());
-}
-
-#[test]
 fn a_diff_is_printed_and_the_files_stay() {
     let folder = pages();
     assert_redacted!("ocelli alt DIR", alt(&folder, &[], "").transcript());

@@ -6,7 +6,7 @@ use crate::run::ocelli;
 #[test]
 fn the_help_of_each_verb_is_as_reviewed() {
     assert_redacted!("ocelli --help", ocelli(["--help"]).run().success());
-    for verb in ["caption", "ask", "embed", "import", "inspect", "bench", "completions", "trace"] {
+    for verb in ["caption", "alt", "ask", "embed", "import", "inspect", "bench", "completions", "trace"] {
         insta::with_settings!({snapshot_suffix => verb}, {
             assert_redacted!(format!("ocelli {verb} --help"), ocelli([verb, "--help"]).run().success());
         });

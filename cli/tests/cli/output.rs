@@ -31,6 +31,10 @@ fn json_has_the_promised_fields() {
     let mut expected = [
         "path",
         "caption",
+        "sha256",
+        "prompt",
+        "length",
+        "version",
         "mode",
         "views",
         "image_tokens",

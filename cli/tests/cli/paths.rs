@@ -33,7 +33,8 @@ fn tree() -> Folder {
 fn a_directory_gives_its_pictures_by_content_in_order_of_their_names() {
     let folder = tree();
     let finished = caption(&folder, &[folder.path().to_str().unwrap()]);
-    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""));
+    assert_eq!((finished.code, finished.summary.as_str()), (Some(1), "3 captioned, 1 failed"));
+    assert!(finished.stderr.starts_with("error: [FOLDER]/empty.png is not a picture"), "{}", finished.stderr);
     assert_eq!(paths(&finished.stdout), ["[FOLDER]/a.png", "[FOLDER]/b.png", "[FOLDER]/really-a-png.txt"]);
 }
 
@@ -41,7 +42,7 @@ fn a_directory_gives_its_pictures_by_content_in_order_of_their_names() {
 fn recursive_goes_into_directories_but_hidden_and_ignored_ones() {
     let folder = tree();
     let finished = caption(&folder, &["-r", folder.path().to_str().unwrap()]);
-    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""));
+    assert_eq!((finished.code, finished.summary.as_str()), (Some(1), "5 captioned, 1 failed"));
     assert_eq!(
         paths(&finished.stdout),
         [
