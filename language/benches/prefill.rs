@@ -7,12 +7,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ocelli_language::{Decoder, KvKind, TextConfig, Wanted};
-use ocelli_nn::{Weights, on_pool};
+use model::{Loaded, Result};
+use ocelli_language::{KvKind, Wanted};
+use ocelli_nn::on_pool;
+
+mod model;
 
 const ROUNDS: usize = 3;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -21,11 +22,7 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let num_tokens = arguments.get(1).map_or(Ok(144), |count| count.parse())?;
-    let config: serde_json::Value = serde_json::from_slice(&std::fs::read(Path::new(dir).join("config.json"))?)?;
-    let quantization = serde_json::from_value(config["quantization_config"].clone())?;
-    let weights = Weights::open(dir)?.with_quantization(quantization)?;
-    let config = TextConfig::from_config_json(&config)?;
-    let decoder = Decoder::load(&weights, &config)?;
+    let Loaded { weights, config, decoder } = model::load(Path::new(dir))?;
     let output_layer = weights.embedding("embedding", config.vocab_size, config.hidden_size)?.as_linear();
     let ids: Vec<u32> = (0..num_tokens as u32).collect();
     let embeddings = decoder.embed(&ids)?;
