@@ -1,6 +1,7 @@
 //! Captions of many pictures, together and one at a time: `cargo bench --bench batch -- [rapid|balanced|high] [PICTURES] [ROUNDS] [MODEL]`.
 //!
-//! One at a time: each file is opened, encoded and described before the next. Together: `Model::captions_with`, with several sizes of the batch. The ways take
+//! Encoding: views of the pictures through encoder and adapter, one after the other with all threads, and side by side with a thread each (`Model::encode_views`).
+//! Captions, one at a time: each file is opened, encoded and described before the next. Together: `Model::captions_with`, with several sizes of the batch. The ways take
 //! turns in every round; the table has the median of the pictures a minute, and the median of the ratios to one at a time in the same round.
 
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ fn main() -> Result<(), Error> {
         rayon::current_num_threads()
     );
 
+    encoding(&model, &paths[..num_pictures.min(8)], mode, rounds)?;
+
     let mut rates = vec![Vec::new(); BATCH_SIZES.len() + 1];
     for _ in 0..rounds {
         let start = Instant::now();
@@ -58,6 +61,28 @@ fn main() -> Result<(), Error> {
         let ratio = median(together.iter().zip(&rates[0]).map(|(together, alone)| together / alone).collect());
         println!("{:24} {:10.1} {ratio:8.2}", format!("{batch_size} together"), median(together.clone()));
     }
+    Ok(())
+}
+
+/// Views encoded one after the other and side by side.
+fn encoding(model: &Model, paths: &[PathBuf], mode: Mode, rounds: usize) -> Result<(), Error> {
+    let views = paths.iter().map(|path| model.views(&Picture::open(path)?, mode)).collect::<Result<Vec<_>, Error>>()?;
+    let (mut alone, mut together) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let start = Instant::now();
+        for views in &views {
+            model.adapt(&model.encode(views)?, views.pooled)?;
+        }
+        alone.push(per_minute(views.len(), start));
+        let start = Instant::now();
+        for encoded in model.encode_views(&views) {
+            encoded?;
+        }
+        together.push(per_minute(views.len(), start));
+    }
+    let ratio = median(together.iter().zip(&alone).map(|(together, alone)| together / alone).collect());
+    let (alone, together) = (median(alone), median(together));
+    println!("encoding {} pictures: {alone:.1} a minute, side by side {together:.1}, ratio {ratio:.2}\n", views.len());
     Ok(())
 }
 

@@ -33,7 +33,7 @@ pub struct BatchOptions {
     pub caption: CaptionOptions,
     /// Captions that are made together, at least 1. Default: 8.
     pub batch_size: usize,
-    /// Pictures in memory ahead of the model, at least 1: being decoded, or as views. Default: 16.
+    /// Pictures in memory ahead of the model, at least 1: being decoded, or as views (a view of 672 pixels has 5.4 MB). Default: 8.
     pub look_ahead: usize,
     /// Limits on each picture.
     pub limits: Limits,
@@ -44,7 +44,7 @@ pub struct BatchOptions {
 impl Default for BatchOptions {
     fn default() -> Self {
         let (caption, limits) = (CaptionOptions::default(), Limits::default());
-        Self { caption, batch_size: 8, look_ahead: 16, limits, cache: None }
+        Self { caption, batch_size: 8, look_ahead: 8, limits, cache: None }
     }
 }
 

@@ -72,7 +72,11 @@ pub use response_batch::ResponseBatch;
 pub use session::{ResponseStream, Session};
 pub use trace::trace;
 
-/// Compiles the example of README.md.
+/// Compiles the examples of README.md and docs/batch.md.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/batch.md")]
+    struct Batch;
+}

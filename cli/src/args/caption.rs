@@ -10,6 +10,7 @@ use crate::sidecar::{SidecarKind, SidecarName};
 
 /// `ocelli caption`
 #[derive(Debug, Args)]
+#[command(override_usage = "ocelli caption [OPTIONS] <PATH>...\n       ocelli caption [OPTIONS] --files-from <FILE>")]
 #[command(group(ArgGroup::new("pictures").required(true).multiple(true).args(["paths", "files_from"])))]
 pub struct CaptionArgs {
     /// Pictures and directories of pictures; `-` reads a picture from standard input

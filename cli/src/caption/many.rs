@@ -32,7 +32,7 @@ pub fn run(run: &Run<'_>, paths: &[PathBuf], console: &Console) -> anyhow::Resul
 
     let mut options = BatchOptions::from(run.options.clone());
     options.batch_size = run.args.batch.into();
-    options.look_ahead = 2 * options.batch_size;
+    options.look_ahead = options.batch_size.max(rayon::current_num_threads());
     options.cache = run.args.cache.open()?;
     let output = match file {
         Some((file, format)) => Output::File(file, format),
@@ -43,11 +43,11 @@ pub fn run(run: &Run<'_>, paths: &[PathBuf], console: &Console) -> anyhow::Resul
     let hint = if run.args.output.is_some() { "; --resume goes on from there" } else { "" };
     end_on_interrupt(Arc::clone(&results), hint)?;
 
-    let mut captions = run.model.captions_with(plan.sources(), options);
+    let mut captions = run.model.captions_with(plan.sources, options);
     for step in plan.steps {
         match step {
             Step::Failed(failure) => lock(&results).failure(&failure)?,
-            Step::Caption { path, .. } => {
+            Step::Caption(path) => {
                 let caption = captions.next().context("a picture has got lost: please report it")?;
                 lock(&results).caption(&path, &caption)?;
             }

@@ -44,8 +44,8 @@ impl Sidecars {
 /// A step of a run.
 #[derive(Debug)]
 pub enum Step {
-    /// A picture to be captioned.
-    Caption { path: PathBuf, source: PictureSource },
+    /// A picture to be captioned: the next of [`Plan::sources`].
+    Caption(PathBuf),
     /// A picture that cannot be.
     Failed(FailureRecord),
 }
@@ -54,6 +54,7 @@ pub enum Step {
 #[derive(Debug, Default)]
 pub struct Plan {
     pub steps: Vec<Step>,
+    pub sources: Vec<PictureSource>,
     pub num_skipped: usize,
 }
 
@@ -75,7 +76,9 @@ impl Plan {
                     continue;
                 }
                 Input::Stdin => {
-                    plan.steps.extend(is_ours.then(from_standard_input));
+                    if is_ours {
+                        plan.add_standard_input();
+                    }
                     continue;
                 }
                 Input::Picture(path) => path,
@@ -108,22 +111,24 @@ impl Plan {
             match sidecars.map(|sidecars| Existing::look(sidecars, &path)) {
                 Some(Existing::Skip) => plan.num_skipped += 1,
                 Some(Existing::Refuse(failure)) => plan.steps.push(Step::Failed(failure)),
-                Some(Existing::Write) | None => {
-                    let source = PictureSource::from(&path);
-                    plan.steps.push(Step::Caption { path, source });
-                }
+                Some(Existing::Write) | None => plan.add(PictureSource::from(&path), path),
             }
         }
         plan
     }
 
-    /// The pictures to be captioned.
-    pub fn sources(&self) -> Vec<PictureSource> {
-        let source = |step: &Step| match step {
-            Step::Caption { source, .. } => Some(source.clone()),
-            Step::Failed(_) => None,
-        };
-        self.steps.iter().filter_map(source).collect()
+    fn add(&mut self, source: PictureSource, path: PathBuf) {
+        self.sources.push(source);
+        self.steps.push(Step::Caption(path));
+    }
+
+    /// Adds the picture on standard input, whose bytes are read here: nothing else can say how many there will be.
+    fn add_standard_input(&mut self) {
+        let path = PathBuf::from("-");
+        match inputs::read(&path) {
+            Ok((bytes, name)) => self.add(PictureSource::Bytes { name, bytes }, path),
+            Err(error) => self.steps.push(Step::Failed(FailureRecord::new(&path, error.kind().as_str(), &error))),
+        }
     }
 }
 
@@ -150,14 +155,5 @@ impl Existing {
             }
             Err(error) => Self::Refuse(FailureRecord::new(picture, error.kind(), &error)),
         }
-    }
-}
-
-/// The picture on standard input, whose bytes are read here: nothing else can say how many there will be.
-fn from_standard_input() -> Step {
-    let path = PathBuf::from("-");
-    match inputs::read(&path) {
-        Ok((bytes, name)) => Step::Caption { path, source: PictureSource::Bytes { name, bytes } },
-        Err(error) => Step::Failed(FailureRecord::new(&path, error.kind().as_str(), &error)),
     }
 }
