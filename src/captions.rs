@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::iter::FusedIterator;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -330,6 +331,15 @@ impl<I: Iterator<Item: Into<PictureSource>>> Iterator for Captions<'_, I> {
 }
 
 impl<I: Iterator<Item: Into<PictureSource>>> FusedIterator for Captions<'_, I> {}
+
+impl<I: Iterator<Item: Into<PictureSource>>> fmt::Debug for Captions<'_, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { options, num_admitted, num_given, .. } = self;
+        let mut debug = f.debug_struct("Captions");
+        debug.field("options", options).field("num_admitted", num_admitted).field("num_given", num_given);
+        debug.finish_non_exhaustive()
+    }
+}
 
 #[cfg(test)]
 mod tests {
