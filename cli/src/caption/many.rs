@@ -25,6 +25,8 @@ use crate::sidecar::{self, SidecarText};
 /// Captions all pictures that `paths` name.
 pub fn run(run: &Run<'_>, paths: &[PathBuf], console: &Console) -> anyhow::Result<Outcome> {
     let sidecars = Sidecars::from_args(run.args);
+    // Before the file of an earlier run is replaced.
+    let cache = run.args.cache.open()?;
     let (file, captioned) = open_output(run, sidecars.as_ref())?;
     let inputs = inputs::collect(paths, run.args.recursive);
     let is_single = run.is_single(paths);
@@ -33,7 +35,7 @@ pub fn run(run: &Run<'_>, paths: &[PathBuf], console: &Console) -> anyhow::Resul
     let mut options = BatchOptions::from(run.options.clone());
     options.batch_size = run.args.batch.into();
     options.look_ahead = 2 * options.batch_size;
-    options.cache = run.args.cache.open()?;
+    options.cache = cache;
     let output = match file {
         Some((file, format)) => Output::File(file, format),
         None => Output::Standard(Printer::new(run.format(), is_single)),
