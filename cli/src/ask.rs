@@ -37,7 +37,7 @@ pub fn run(args: &AskArgs, common: &CommonArgs, console: &Console) -> anyhow::Re
                 if args.format == Format::Json {
                     output::write_json(&mut stdout, &failure)?;
                 }
-                console.error(&failure.message());
+                console.error(&output::escape_control(failure.message()));
                 return Ok(Outcome::Failed);
             }
         }

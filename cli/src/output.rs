@@ -173,14 +173,19 @@ pub fn caption_line(path: &Path, caption: &str) -> String {
 
 /// A path for people, on one line.
 pub fn printable(path: &Path) -> String {
-    let mut text = String::new();
-    for character in path.to_string_lossy().chars() {
+    escape_control(&path.to_string_lossy())
+}
+
+/// A text without what would begin another line or steer a terminal.
+pub fn escape_control(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
         match character.is_control() {
-            true => text.extend(character.escape_default()),
-            false => text.push(character),
+            true => escaped.extend(character.escape_default()),
+            false => escaped.push(character),
         }
     }
-    text
+    escaped
 }
 
 /// One line about where the time went, for `--verbose`.

@@ -25,6 +25,8 @@ use crate::sidecar::{self, SidecarText};
 /// Captions all pictures that `paths` name.
 pub fn run(run: &Run<'_>, paths: &[PathBuf], console: &Console) -> anyhow::Result<Outcome> {
     let sidecars = Sidecars::from_args(run.args);
+    // Before the file of an earlier run is replaced.
+    let cache = run.args.cache.open()?;
     let (file, captioned) = open_output(run, sidecars.as_ref())?;
     let inputs = inputs::collect(paths, run.args.recursive);
     let is_single = run.is_single(paths);
@@ -33,7 +35,7 @@ pub fn run(run: &Run<'_>, paths: &[PathBuf], console: &Console) -> anyhow::Resul
     let mut options = BatchOptions::from(run.options.clone());
     options.batch_size = run.args.batch.into();
     options.look_ahead = options.batch_size.max(rayon::current_num_threads());
-    options.cache = run.args.cache.open()?;
+    options.cache = cache;
     let output = match file {
         Some((file, format)) => Output::File(file, format),
         None => Output::Standard(Printer::new(run.format(), is_single)),
@@ -107,7 +109,7 @@ impl Results {
             Output::File(file, TableFormat::Jsonl) => file.write_line(&json_line(&record)?)?,
         }
         let timings = TimingsMs::new(caption.decode, response);
-        console.detail(&output::timings_line(&path.display(), &timings, response));
+        console.detail(&output::timings_line(&output::printable(path), &timings, response));
         match self.write_sidecar(path, caption, response) {
             Some(failure) => self.failure(&failure),
             None => {
@@ -140,7 +142,7 @@ impl Results {
             Output::File(file, TableFormat::Csv) => file.write_line(&failure_to_csv(failure))?,
             Output::File(file, TableFormat::Jsonl) => file.write_line(&json_line(failure)?)?,
         }
-        console.error(&failure.message());
+        console.error(&output::escape_control(failure.message()));
         self.progress.failed();
         Ok(())
     }

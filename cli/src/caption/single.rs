@@ -16,7 +16,7 @@ pub fn run(run: &Run<'_>, path: &Path, console: &Console) -> anyhow::Result<Outc
     let (picture, decode) = match inputs::open(path) {
         Ok(opened) => opened,
         Err(error) => {
-            console.error(&error);
+            console.error(&output::escape_control(&error.to_string()));
             return Ok(Outcome::Failed);
         }
     };
@@ -33,6 +33,6 @@ pub fn run(run: &Run<'_>, path: &Path, console: &Console) -> anyhow::Result<Outc
     let mut response: Response = stream.into_response();
     response.timings += encoded.timings();
     let timings = TimingsMs::new(decode, &response);
-    console.detail(&output::timings_line(&path.display(), &timings, &response));
+    console.detail(&output::timings_line(&output::printable(path), &timings, &response));
     Ok(Outcome::Done)
 }

@@ -1,6 +1,7 @@
 //! The `ocelli` command as people run it: what it prints, where, and its exit code.
 
 mod alt;
+mod batch;
 mod errors;
 mod examples;
 mod help;

@@ -104,7 +104,10 @@ impl Ocelli {
             }
             text
         };
-        let mut stderr = replace(stderr.join().unwrap());
+        // On a slow machine there are lines that say how far a run has come.
+        let is_progress = |line: &&str| line.contains(" a minute, ") && line.ends_with(" failed\n");
+        let stderr = replace(stderr.join().unwrap());
+        let mut stderr: String = stderr.split_inclusive('\n').filter(|line| !is_progress(line)).collect();
         let summary = stderr.lines().find(|line| line.contains(" captioned, ") && line.ends_with(" a minute"));
         let summary = summary.unwrap_or_default().to_owned();
         stderr = stderr.replace(&format!("{summary}\n"), if summary.is_empty() { "\n" } else { "" });
