@@ -69,9 +69,9 @@ pub fn matmul_packed(isa: Isa, x: &[f32], w: &PackedMatrix<'_>, bias: Option<&[f
 
 /// Tokens from which on rows with one scale each are unpacked to panels.
 ///
-/// Measured on Zen 3, in time of panels over time of rows: 1.5 to 2.4 with 4 tokens, 1.2 to 1.6 with 8, 1.1 to 1.3 with 24; with 64, 0.7 to 1 where
-/// rows have more than 8192 columns. Portable code takes the same time from 16 tokens on. Where one instruction multiplies bytes and adds the
-/// products up, the tiles of a panel have half the operations.
+/// Measured on AVX2 (Zen 3) with up to 6656 columns, in time of panels over time of rows: 1.5 to 2.3 with 4 tokens, 1.2 to 1.6 with 8, 1.1 to 1.2
+/// with 24. Rows of 11008 columns and more, of which an L1 cache does not hold four tokens, break even between 12 and 64 tokens. Portable code takes
+/// about the same time from 12 tokens on. Where one instruction multiplies bytes and adds the products up, panels need half the operations.
 fn many_tokens(isa: Isa) -> usize {
     match isa.0 {
         Kind::Portable => 32,
