@@ -10,9 +10,13 @@ use ocelli_kernels::{
 };
 
 /// `(what, tokens, rows, columns)`.
-const SIZES: [(&str, usize, usize, usize); 6] = [
+const SIZES: [(&str, usize, usize, usize); 10] = [
     ("decode, gate", 1, 6656, 2048),
     ("decode, down", 1, 2048, 6656),
+    ("decode 2, gate", 2, 6656, 2048),
+    ("decode 4, gate", 4, 6656, 2048),
+    ("decode 8, gate", 8, 6656, 2048),
+    ("decode 12, gate", 12, 6656, 2048),
     ("prefill, gate", 168, 6656, 2048),
     ("prefill, down", 168, 2048, 6656),
     ("encode, fc1", 2304, 4096, 1024),

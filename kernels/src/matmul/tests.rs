@@ -17,11 +17,11 @@ const ALL_GROUPS: [Option<usize>; 4] = [None, Some(32), Some(64), Some(128)];
 const COLUMNS: &[usize] =
     if cfg!(miri) { &[33, 257] } else { &[0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 416, 600] };
 
-/// Tokens and rows: below, at and above a tile of 4 rows and of 4 tokens, and a panel of 32 rows.
+/// Tokens and rows: below, at and above a tile of 4 rows and of 4 tokens, and a panel of 32 rows; few and many tokens.
 const SIZES: &[(usize, usize)] = if cfg!(miri) {
     &[(1, 5), (5, 3)]
 } else {
-    &[(1, 1), (1, 4), (1, 7), (3, 5), (4, 3), (5, 9), (9, 4), (2, 0), (0, 3), (6, 33)]
+    &[(1, 1), (1, 4), (1, 7), (3, 5), (4, 3), (5, 9), (9, 4), (2, 0), (0, 3), (6, 33), (34, 6)]
 };
 
 /// The product as `docs/format.md` defines it, with activations quantized in f32 and sums in f64.
@@ -103,8 +103,8 @@ fn the_largest_codes_and_activations_do_not_overflow() {
                 let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
                 for (sign, activation) in [(1.0, 127.0), (-1.0, -127.0)] {
                     let expected = f64::from(sign * 127.0 * level) * columns as f64;
-                    // One token and several: different kernels.
-                    for (isa, tokens) in Isa::available().into_iter().flat_map(|isa| [(isa, 1), (isa, 5)]) {
+                    // One token, few and many: different kernels.
+                    for (isa, tokens) in Isa::available().into_iter().flat_map(|isa| [1, 5, 33].map(|n| (isa, n))) {
                         let mut out = vec![0.0; tokens];
                         matmul_packed(isa, &vec![activation; tokens * columns], &w, None, &mut out);
                         let what = format!("{}, {kind:?}, groups {group_size:?}, {columns} columns", isa.name());
@@ -132,7 +132,7 @@ fn the_smallest_codes_meet_activations_of_either_sign() {
             let level = f64::from(scale.to_f32() * shape.bits().level(code, shape.zero()));
             let x: Vec<f32> = (0..columns).map(|k| if k % 3 == 0 { 127.0 } else { -127.0 }).collect();
             let expected = level * x.iter().map(|&a| f64::from(a)).sum::<f64>();
-            for (isa, tokens) in Isa::available().into_iter().flat_map(|isa| [(isa, 1), (isa, 5)]) {
+            for (isa, tokens) in Isa::available().into_iter().flat_map(|isa| [1, 5, 33].map(|n| (isa, n))) {
                 let mut out = vec![0.0; tokens];
                 matmul_packed(isa, &x.repeat(tokens), &w, None, &mut out);
                 let what = format!("{}, {kind:?}, groups {group_size:?}, {tokens} tokens of {columns}", isa.name());
@@ -276,7 +276,7 @@ fn sum_of_codes(w: &PackedMatrix<'_>, row: usize, token: &[i8], columns: std::op
 #[test]
 fn integer_sums_are_exact_on_every_instruction_set() {
     let mut random = Random::new(6);
-    let (rows, tokens) = if cfg!(miri) { (6, 5) } else { (37, 5) };
+    let (rows, tokens) = if cfg!(miri) { (6, 5) } else { (37, 20) };
     // Codes are summed whatever they stand for: with and without a zero point.
     for bits in [Bits::Two, Bits::Four, Bits::Eight] {
         for columns in if cfg!(miri) { [300, 600] } else { [300, 5000] } {
@@ -286,27 +286,53 @@ fn integer_sums_are_exact_on_every_instruction_set() {
             let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
             let width = shape.padded_columns();
             let token = |token: usize| &activations[token * width..(token + 1) * width];
+            let expected: Vec<Vec<i32>> =
+                (0..tokens).map(|t| (0..rows).map(|row| sum_of_codes(&w, row, token(t), 0..width)).collect()).collect();
             for isa in all_isas() {
                 let what = format!("{}, {bits:?}, {columns} columns", isa.name());
-                for t in 0..tokens {
-                    let mut sums = vec![0; rows];
-                    sums_of_rows(isa, bits, &codes, shape.row_bytes(), token(t), &mut sums);
-                    for (row, sum) in sums.iter().enumerate() {
-                        let expected = sum_of_codes(&w, row, token(t), 0..width);
-                        assert_eq!(*sum, expected, "{what}, token {t}, row {row}, few tokens");
+                // Every number of tokens and of rows that a tile has left over.
+                for (count, rows) in (1..=tokens).flat_map(|count| [1, 2, 3, rows].map(|rows| (count, rows))) {
+                    let (codes, activations) = (&codes[..rows * shape.row_bytes()], &activations[..count * width]);
+                    let mut sums = vec![0; count * rows];
+                    sums_of_rows(isa, bits, codes, shape.row_bytes(), activations, &mut sums);
+                    for (t, sums) in sums.chunks_exact(rows).enumerate() {
+                        assert_eq!(*sums, expected[t][..rows], "{what}, token {t} of {count}, {rows} rows");
                     }
                 }
                 let mut count = 0;
                 for_each_panel(isa, &w, 2..rows, &activations, |t, first, sums| {
                     let excess = code_offset(isa, bits) * token(t).iter().map(|&code| i32::from(code)).sum::<i32>();
                     for (row, sum) in (2 + first..rows).zip(sums) {
-                        let expected = sum_of_codes(&w, row, token(t), 0..width);
-                        assert_eq!(sum - excess, expected, "{what}, token {t}, row {row}, many tokens");
+                        assert_eq!(sum - excess, expected[t][row], "{what}, token {t}, row {row}, many tokens");
                         count += 1;
                     }
                 });
                 assert_eq!(count, (rows - 2) * tokens, "{what}");
             }
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "large")]
+fn every_number_of_tokens_gives_the_bits_of_each_token_alone() {
+    let mut random = Random::new(9);
+    // More rows than meet the tokens at once, and several blocks of columns with a part of one.
+    let (most, rows, columns) = (35, 133, 2100);
+    for kind in ALL_KINDS {
+        let shape = shape_of(kind, rows, columns, None);
+        let (codes, scales) = pack_matrix(shape, &random.vec(rows * columns)).unwrap();
+        let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
+        let (x, bias) = (random.vec(most * columns), random.vec(rows));
+        let mut expected = vec![f32::NAN; most * rows];
+        for (x, out) in x.chunks_exact(columns).zip(expected.chunks_exact_mut(rows)) {
+            matmul_packed(Isa::PORTABLE, x, &w, Some(&bias), out);
+        }
+        for (isa, tokens) in Isa::available().into_iter().flat_map(|isa| (1..=most).map(move |tokens| (isa, tokens))) {
+            let mut out = vec![f32::NAN; tokens * rows];
+            matmul_packed(isa, &x[..tokens * columns], &w, Some(&bias), &mut out);
+            let what = format!("{}, {kind:?}, {tokens} tokens", isa.name());
+            assert_same_bits(&out, &expected[..tokens * rows], &what);
         }
     }
 }
@@ -376,9 +402,9 @@ fn a_whole_vocabulary_of_rows_is_multiplied_by_few_and_by_many_tokens() {
     let (codes, _) = random_codes(&mut random, shape, 0);
     let scales: Vec<f16> = (0..rows).map(|row| f16::from_f32((row % 7) as f32)).collect();
     let w = PackedMatrix::new(shape, &codes, &scales).unwrap();
-    let x = random.vec(5 * columns);
+    let x = random.vec(33 * columns);
     for isa in Isa::available() {
-        let mut many = vec![f32::NAN; 5 * rows];
+        let mut many = vec![f32::NAN; 33 * rows];
         matmul_packed(isa, &x, &w, None, &mut many);
         for tokens in [1, 3] {
             let mut few = vec![f32::NAN; tokens * rows];

@@ -1,4 +1,4 @@
-//! `avx2-matmul-rows`: a block of 64 bytes at a time.
+//! `avx2-matmul-rows` for one token: a block of 64 bytes at a time.
 //!
 //! ```text
 //! byte b of a block, 2 bits:  | w[b + 192] | w[b + 128] | w[b + 64] | w[b] |      4 bits:  | w[b + 64] | w[b] |
