@@ -1,7 +1,8 @@
 """Which nouns a model takes for which, and which ones it misses, as Markdown.
 
 Where a caption says nouns that are not there and leaves out some that are, they are matched in the order from left to right, which is the
-order of captions. What is left over on one side was invented or left out, and is no confusion.
+order of captions. What is left over on one side was invented or left out, and is no confusion; nor is a noun that the scene shows as well
+and that is said once more in place of another.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class Confusions:
     """Counts of nouns over the captions of many scenes."""
 
     pairs: Counter = field(default_factory=Counter)  # (said, shown)
+    repeated: int = 0  # nouns of the scene that were said once more in place of another
     shown: Counter = field(default_factory=Counter)
     found: Counter = field(default_factory=Counter)
 
@@ -30,12 +32,19 @@ class Confusions:
         self.shown += objects
         self.found += objects & said
         wrong, missed = (said - objects).elements(), (objects - said).elements()
-        self.pairs.update((said, shown) for said, shown in zip(wrong, missed, strict=False) if said != shown)
+        for pair in zip(wrong, missed, strict=False):
+            if pair[0] in objects:
+                self.repeated += 1
+            else:
+                self.pairs[pair] += 1
 
     def markdown(self) -> str:
         """The commonest confusions, and the nouns that are found least often."""
         lines = ["| said | for | times | of objects shown |", "| --- | --- | ---: | ---: |"]
-        lines += [f"| {said} | {noun} | {times} | {self.shown[noun]} |" for (said, noun), times in self.pairs.most_common(_COMMONEST)]
+        common = [(pair, times) for pair, times in self.pairs.most_common(_COMMONEST) if times > 1]
+        lines += [f"| {said} | {noun} | {times} | {self.shown[noun]} |" for (said, noun), times in common]
+        once = sum(times == 1 for times in self.pairs.values())
+        lines += ["", f"Confusions that happened once: {once}. A noun said once more in place of another: {self.repeated}."]
         recalls = [(self.found[noun] / times, -times, noun) for noun, times in self.shown.items() if times >= _SEEN_OFTEN_ENOUGH]
         lines += ["", "| noun | recall | objects shown |", "| --- | ---: | ---: |"]
         lines += [f"| {noun} | {recall:.2f} | {-times} |" for recall, times, noun in sorted(recalls)[:_COMMONEST]]

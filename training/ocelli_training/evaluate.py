@@ -145,21 +145,22 @@ def run(options: argparse.Namespace) -> str:
             for column in columns
         }
         parts.append(table({names[column]: scores for column, scores in columns.items()}))
-        parts += [confusions(options.out, mode, options.styles) for mode in options.modes if mode == ASKED_MODE]
+        parts.append(confusions(options.out, options.modes, options.styles))
     report = "\n\n".join(parts)
     (options.out / "table.md").write_text(report + "\n", encoding="utf-8")
     return report
 
 
-def confusions(out: Path, mode: str, styles: list[str]) -> str:
-    """What `run` left in `out`: the commonest confusions of nouns."""
+def confusions(out: Path, modes: list[str], styles: list[str]) -> str:
+    """What `run` left in `out`: the commonest confusions of nouns, those of all modes together."""
     parts = []
     for style in styles:
         found = Confusions()
-        captions = captions_by_name(read_lines(answers_file(out, mode, style, mode)))
-        for record in read_lines(out / f"{mode}-{style}" / "truth.jsonl"):
-            found.add(record, captions.get(record["path"], ""))
-        parts.append(f"Nouns, {mode}, {STYLE_NAMES[style]}:\n\n{found.markdown()}")
+        for mode in modes:
+            captions = captions_by_name(read_lines(answers_file(out, mode, style, mode)))
+            for record in read_lines(out / f"{mode}-{style}" / "truth.jsonl"):
+                found.add(record, captions.get(record["path"], ""))
+        parts.append(f"Nouns, {STYLE_NAMES[style]}: {', '.join(modes)}\n\n{found.markdown()}")
     return "\n\n".join(parts)
 
 
@@ -213,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     chosen(run, "--styles", STYLES)
     confused = verbs.add_parser("confusions", help="which nouns were taken for which in a `run`")
     confused.add_argument("--out", type=Path, required=True, help="folder of that run")
-    confused.add_argument("--mode", choices=MODES, default=ASKED_MODE)
+    chosen(confused, "--modes", MODES)
     chosen(confused, "--styles", STYLES)
     return parser
 
@@ -231,7 +232,7 @@ def main() -> None:
         else:
             print(table({options.truth.name: scores}))
     elif options.verb == "confusions":
-        print(confusions(options.out, options.mode, options.styles))
+        print(confusions(options.out, options.modes, options.styles))
     else:
         print(run(options))
 
