@@ -140,15 +140,17 @@ def run(options: argparse.Namespace) -> str:
     header = f"{options.count} fresh scenes a row, {options.nouns} nouns, seed {options.seed}; in brackets: 95% intervals (bootstrap over scenes)."
     parts = [header, goals_table(columns, against)]
     if options.details:
-        names = {
-            column: f"{column.scenes} {column.style}" + ("" if column.mode == column.scenes else f", seen in {column.mode}")
-            for column in columns
-        }
-        parts.append(table({names[column]: scores for column, scores in columns.items()}))
+        shown = {_title(column): scores for column, scores in columns.items()}
+        shown |= {f"{_title(column)}, 32 bits": scores for column, scores in (against or {}).items()}
+        parts.append(table(shown))
         parts.append(confusions(options.out, options.modes, options.styles))
     report = "\n\n".join(parts)
     (options.out / "table.md").write_text(report + "\n", encoding="utf-8")
     return report
+
+
+def _title(column: Column) -> str:
+    return f"{column.scenes} {column.style}" + ("" if column.mode == column.scenes else f", seen in {column.mode}")
 
 
 def confusions(out: Path, modes: list[str], styles: list[str]) -> str:

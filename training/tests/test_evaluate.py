@@ -111,7 +111,7 @@ def test_a_run_makes_scenes_asks_and_prints_goals_details_and_confusions(cache, 
     main()
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "out" / "table.md").read_text()
-    assert "3 fresh scenes a row, 12 nouns, seed 9000" in printed and "high openmoji, seen in rapid" in printed
+    assert "3 fresh scenes a row, 12 nouns, seed 9000" in printed and "| high openmoji, seen in rapid, 32 bits |" in printed
     assert printed.splitlines()[-1].startswith("|") and "Nouns, OpenMoji (never trained on): rapid, balanced, high" in printed
     assert "| loss by 2-bit QAT against the same model at 32 bits | as above | 0.000 (0.000 to 0.000), in" in printed
     monkeypatch.setattr(sys, "argv", ["evaluate", "confusions", "--out", str(tmp_path / "out"), "--modes", "high"])
