@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import numpy as np
 
 from .language import QUESTION_KINDS
 from .parsing import parse_caption
@@ -35,6 +37,11 @@ def answer_is_right(answer: str, truth: str, kind: str) -> bool:
 
 def _centres(truth: dict, noun: str) -> list[tuple[float, float]]:
     return [(thing["cx"], thing["cy"]) for thing in truth["objects"] if thing["noun"] == noun]
+
+
+def colours_of(truth: dict, noun: str) -> set[str | None]:
+    """The colour words of the objects of this noun, None among them for one without; empty if there is no such object."""
+    return {thing["colour"] for thing in truth["objects"] if thing["noun"] == noun}
 
 
 def relation_is_true(truth: dict, claim: tuple[str, str, str]) -> bool:
@@ -73,57 +80,72 @@ class Tally:
         self.right += int(right)
         self.total += total
 
-    @property
-    def share(self) -> float:
-        return self.right / self.total if self.total else float("nan")
+
+_CAPTION_MEASURES = (
+    "object F1", "exact objects", "noun recall", "background colour", "background pattern", "background", "relations", "places",
+    "object colours",
+)
+KIND_MEASURES = tuple(f"? {kind}" for kind in QUESTION_KINDS)
+MEASURES = (*_CAPTION_MEASURES, "? all", *KIND_MEASURES, "? about what is absent")
 
 
 @dataclass
 class Scores:
-    """The measures of one set of scenes; `values` lists them as (name, share, number of cases)."""
+    """The measures of one set of scenes. Each is the quotient of two sums over the scenes, which are kept apart for resampling."""
 
-    scenes: int = 0
-    found: int = 0  # objects claimed that are there, with their number
-    claimed: int = 0
-    present: int = 0
-    tallies: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    by_scene: dict[str, dict[str, Tally]]
+
+    @classmethod
+    def of(cls, truth: list[dict]) -> Scores:
+        """Of these scenes, with nothing judged yet."""
+        return cls({record["path"]: defaultdict(Tally) for record in truth})
 
     @property
-    def object_f1(self) -> float:
-        return 2 * self.found / max(1, self.claimed + self.present)
+    def scenes(self) -> int:
+        return len(self.by_scene)
 
     def add_caption(self, truth: dict, caption: str) -> None:
         """Judge the caption of one scene; an empty one for a picture without a caption."""
-        claims = parse_caption(caption)
+        tallies, claims = self.by_scene[truth["path"]], parse_caption(caption)
         objects = Counter(thing["noun"] for thing in truth["objects"])
-        self.scenes += 1
-        self.found += (claims.objects & objects).total()
-        self.claimed += claims.objects.total()
-        self.present += objects.total()
-        self.tallies["exact objects"].add(claims.objects == objects)
-        self.tallies["noun recall"].add(len(claims.objects.keys() & objects.keys()), len(objects))
+        # Twice the objects that are there and said with their number, of those said and those there.
+        tallies["object F1"].add(2 * (claims.objects & objects).total(), claims.objects.total() + objects.total())
+        tallies["exact objects"].add(claims.objects == objects)
+        tallies["noun recall"].add(len(claims.objects.keys() & objects.keys()), len(objects))
         background = truth["background"]
-        self.tallies["background colour"].add(set(claims.background_colours) == set(background["colours"]))
-        self.tallies["background pattern"].add(claims.pattern == background["pattern"])
+        colour_is_right = set(claims.background_colours) == set(background["colours"])
+        pattern_is_right = claims.pattern == background["pattern"]
+        tallies["background colour"].add(colour_is_right)
+        tallies["background pattern"].add(pattern_is_right)
+        tallies["background"].add(colour_is_right and pattern_is_right)
         for claim in claims.relations:
-            self.tallies["relations"].add(relation_is_true(truth, claim))
+            tallies["relations"].add(relation_is_true(truth, claim))
         for claim in claims.places:
-            self.tallies["places"].add(place_is_true(truth, claim))
+            tallies["places"].add(place_is_true(truth, claim))
         for noun, word in claims.colours.items():
-            seen = {thing["colour"] for thing in truth["objects"] if thing["noun"] == noun}
+            seen = colours_of(truth, noun)
             if seen:  # of a noun that is not there no colour is right or wrong
-                self.tallies["object colours"].add(word in seen)
+                tallies["object colours"].add(word in seen)
 
-    def add_answer(self, question: dict, answer: str) -> None:
-        """Judge one answer; `question` has `answer` and `kind`."""
+    def add_answer(self, truth: dict, question: dict, answer: str) -> None:
+        """Judge one answer about a scene; `question` has `answer` and `kind`."""
+        tallies = self.by_scene[truth["path"]]
         right = answer_is_right(answer, question["answer"], question["kind"])
-        self.tallies[f"? {question['kind']}"].add(right)
-        self.tallies["? all"].add(right)
+        tallies[f"? {question['kind']}"].add(right)
+        tallies["? all"].add(right)
         if question["answer"].startswith(_ABSENT):
-            self.tallies["? about what is absent"].add(right)
+            tallies["? about what is absent"].add(right)
+
+    def sums(self, measures: tuple[str, ...]) -> np.ndarray:
+        """Right ones and all of each measure in each scene, `[scenes, measures, 2]`."""
+        empty = Tally()
+        found = [[scene.get(name, empty) for name in measures] for scene in self.by_scene.values()]
+        return np.array([[(tally.right, tally.total) for tally in row] for row in found], dtype=float)
 
     def values(self) -> list[tuple[str, float, int]]:
-        names = ("exact objects", "noun recall", "background colour", "background pattern", "relations", "places", "object colours")
-        asked = ("? all", *(f"? {kind}" for kind in QUESTION_KINDS), "? about what is absent")
-        rows = [("object F1", self.object_f1, self.scenes)] if self.scenes else []
-        return rows + [(name, tally.share, tally.total) for name in (*names, *asked) if (tally := self.tallies.get(name))]
+        """The measures that have cases: name, share, number of cases (for F1 of scenes)."""
+        rows = []
+        for name, (right, total) in zip(MEASURES, self.sums(MEASURES).sum(0), strict=True):
+            if total:
+                rows.append((name, right / total, self.scenes if name == "object F1" else int(total)))
+        return rows

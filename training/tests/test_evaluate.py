@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 
 import cv2
+import numpy as np
 import pytest
-from ocelli_training.evaluate import MODES, ask_binary, make, read_lines, score, table
+from ocelli_training.answers import Binary
+from ocelli_training.evaluate import MODES, main, make, read_lines, scene_truth, score, table
+from ocelli_training.library import Library
 from ocelli_training.metrics import answer_is_right, place_is_true, relation_is_true
 from ocelli_training.nouns import NOUNS
+from ocelli_training.scenes import sample_scene
 
 NUM_NOUNS = 12
 
@@ -89,6 +94,35 @@ def test_the_binary_is_called_once_for_captions_and_once_a_question(cache, tmp_p
     line = json.dumps({"path": "scenes/00000.png", "caption": f"A {NOUNS[0].word}."})
     binary.write_text(f"#!/bin/sh\necho \"$@\" >> {tmp_path}/calls\nif [ $1 = ask ]; then echo Yes.; else echo '{line}'; fi\n")
     binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
-    answers = ask_binary(binary, None, tmp_path / "scenes", "rapid", truth, asked=2)
+    told = Binary(binary, tmp_path / "model", tmp_path / "kept")
+    answers = told.captions(tmp_path / "scenes", "rapid") + told.answers(tmp_path / "scenes", "rapid", truth[:2])
+    assert all(f"--model {tmp_path}/model --cache {tmp_path}/kept" in call for call in (tmp_path / "calls").read_text().splitlines())
     assert len((tmp_path / "calls").read_text().splitlines()) == 1 + 2 * 2
     assert score(truth, answers).scenes == 3
+
+
+def test_a_run_makes_scenes_asks_and_prints_goals_details_and_confusions(cache, tmp_path, monkeypatch, capsys):
+    binary = tmp_path / "ocelli"
+    line = json.dumps({"path": "00000.png", "caption": f"A {NOUNS[0].word}."})
+    binary.write_text(f"#!/bin/sh\nif [ $1 = ask ]; then echo Yes.; else echo '{line}'; fi\n")
+    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+    arguments = ["--artwork", str(cache), "--ocelli", str(binary), "--nouns", str(NUM_NOUNS), "--count", "3", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["evaluate", "run", *arguments, "--details", "--against", str(tmp_path / "other")])
+    main()
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "out" / "table.md").read_text()
+    assert "3 fresh scenes a row, 12 nouns, seed 9000" in printed and "| high openmoji, seen in rapid, 32 bits |" in printed
+    assert printed.splitlines()[-1].startswith("|") and "Nouns, OpenMoji (never trained on): rapid, balanced, high" in printed
+    assert "| loss by 2-bit QAT against the same model at 32 bits | as above | 0.000 (0.000 to 0.000), in" in printed
+    monkeypatch.setattr(sys, "argv", ["evaluate", "confusions", "--out", str(tmp_path / "out"), "--modes", "high"])
+    main()
+    assert capsys.readouterr().out.startswith("Nouns, training styles: high")
+
+
+def test_no_seed_of_training_draws_the_scenes_of_the_table(cache, tmp_path):
+    """Training draws from [seed, worker], and numbers that are left out count as zero."""
+    library = Library.load(cache, nouns=NUM_NOUNS)
+    trained_on = scene_truth(sample_scene(np.random.default_rng([5000, 0]), library, "large"))
+    assert trained_on == scene_truth(sample_scene(np.random.default_rng([5000, 0, 0]), library, "large"))
+    measured = make(cache, tmp_path, "rapid", "training", count=1, seed=5000, nouns=NUM_NOUNS, asked=0)[0]
+    assert measured["objects"] != trained_on["objects"]
