@@ -34,6 +34,7 @@ class Parsed:
     """What a caption claims. `background_colours` is empty and `pattern` None where it says nothing of them."""
 
     objects: Counter = field(default_factory=Counter)  # noun -> number
+    named: Counter = field(default_factory=Counter)  # noun -> how often it is counted: once, unless the caption repeats itself
     colours: dict[str, str] = field(default_factory=dict)  # noun -> colour word
     background_colours: tuple[str, ...] = ()
     pattern: str | None = None
@@ -121,6 +122,7 @@ def parse_caption(text: str) -> Parsed:
         for mention, following in zip(mentions, [*mentions[1:], None], strict=False):
             if not mention.definite:
                 parsed.objects[mention.noun] += mention.count
+                parsed.named[mention.noun] += 1
                 if mention.colour:
                     parsed.colours[mention.noun] = mention.colour
             between = words[mention.end : following.start if following else len(words)]
