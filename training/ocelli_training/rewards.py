@@ -1,7 +1,8 @@
 """Rewards that a program can check: how right a caption or an answer is by the truth of the scene, from 0 to 1.
 
-A caption is worth what it names rightly, less what it claims wrongly; what it leaves out beside objects and background costs nothing. An answer
-is right or wrong, but for lists, which are right in parts. What has not the form of an answer is worth 0.
+A caption is worth what it says rightly, less what it claims wrongly. Colours and a direction or place are worth something too: where only false
+ones counted, a decoder soon learned to name none. An answer is right or wrong, but for lists, which are right in parts. What has not the form of
+an answer is worth 0.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from .metrics import place_is_true, relation_is_true
 from .nouns import NOUNS, UNIT_SINGULAR
 from .parsing import NUMBERS, Parsed, parse_caption
 from .scenes import Scene
-from .truth import DIRECTIONS, OPPOSITE, PLACES, groups
+from .truth import DIRECTIONS, OPPOSITE, PLACES, groups, place, relation
 
 CAPTION = "caption"
 KINDS = (CAPTION, *QUESTION_KINDS)
-# A caption's reward: the F1 of its objects, the colours and the pattern of the background, and what each fault costs.
-OBJECTS, BACKGROUND_COLOURS, BACKGROUND_PATTERN, FAULT = 0.8, 0.1, 0.1, 0.2
+# A caption's reward: the F1 of its objects, the share of colours that it names, a direction or a place, the colours and the pattern of the
+# background; and what each fault costs.
+OBJECTS, COLOUR_WORDS, WHERE, BACKGROUND_COLOURS, BACKGROUND_PATTERN, FAULT = 0.6, 0.1, 0.1, 0.1, 0.1, 0.1
 
 _WORD = re.compile(r"[\w'-]+")
 _STAMMER = re.compile(r"\b([\w'-]+)(?:,? and|,)? \1\b")
@@ -84,31 +86,46 @@ def _repeats(items: list) -> int:
     return len(items) - len(set(items))
 
 
-def _false_claims(scene: Scene, claims: Parsed) -> int:
-    """Colours, directions and places that do not hold, or are said again."""
+def _colours(scene: Scene, claims: Parsed) -> float:
+    """Of the groups that have a colour, the share that are called by it, less what is called by a colour that it has not."""
     shades = {group.noun.word: group.colour for group in groups(scene)}
-    colours = sum(noun in shades and shades[noun] != word for noun, word in claims.colours.items())
+    coloured = [noun for noun, word in shades.items() if word]
+    right = sum(claims.colours.get(noun) == shades[noun] for noun in coloured)
+    wrong = sum(noun in shades and shades[noun] != word for noun, word in claims.colours.items())
+    return (right - wrong) / len(coloured) if coloured else 1.0 - wrong
+
+
+def _sayable(scene: Scene) -> bool:
+    """Whether some direction or place clearly holds."""
+    singles = [group.single for group in groups(scene) if group.single]
+    return any(map(place, singles)) or any(relation(a, b) for a in singles for b in singles if a is not b)
+
+
+def _where(scene: Scene, claims: Parsed) -> tuple[float, int]:
+    """1 if a direction or place is told or none can be, and how many are told that do not hold, or again."""
     truth = scene_truth(scene)
-    untrue = sum(not relation_is_true(truth, claim) for claim in claims.relations)
-    untrue += sum(not place_is_true(truth, claim) for claim in claims.places)
+    held = [relation_is_true(truth, claim) for claim in claims.relations] + [place_is_true(truth, claim) for claim in claims.places]
     # "A above B" and "B below A" are one claim.
     pairs = [(a, word, b) if word in ("above", "to the left of") else (b, OPPOSITE[word], a) for a, word, b in claims.relations]
-    return colours + untrue + _repeats(pairs) + _repeats([noun for noun, _ in claims.places])
+    wrong = held.count(False) + _repeats(pairs) + _repeats([noun for noun, _ in claims.places])
+    return float(any(held) or not _sayable(scene)), wrong
 
 
 def caption_reward(scene: Scene, text: str) -> float:
-    """The reward of a caption; 1 if it counts every object, tells the background and claims nothing that is false."""
+    """The reward of a caption; 1 if it counts every object, names colours, background, and a direction or place, and nothing that is false."""
     if not readable(CAPTION, text):
         return 0.0
     claims, background = parse_caption(text), scene.background
-    reward = OBJECTS * _f1(claims.objects, Counter(NOUNS[thing.noun].word for thing in scene.objects))
     silent = not background.clear  # what cannot be told from the picture need not be said
+    where, faults = _where(scene, claims)
+    worth = OBJECTS * _f1(claims.objects, Counter(NOUNS[thing.noun].word for thing in scene.objects))
+    worth += COLOUR_WORDS * _colours(scene, claims) + WHERE * where
     if set(claims.background_colours) == set(background.colours) or (silent and not claims.background_colours):
-        reward += BACKGROUND_COLOURS
+        worth += BACKGROUND_COLOURS
     if claims.pattern == background.pattern or (silent and not claims.pattern):
-        reward += BACKGROUND_PATTERN
-    faults = _false_claims(scene, claims) + _slips(text, claims) + max(0, text.lower().count("background") - 1)
-    return max(0.0, reward - FAULT * faults)
+        worth += BACKGROUND_PATTERN
+    faults += _slips(text, claims) + max(0, text.lower().count("background") - 1)
+    return max(0.0, worth - FAULT * faults)
 
 
 def answer_reward(kind: str, expected: str, text: str) -> float:
