@@ -61,19 +61,29 @@ class Sequence:
 
     @classmethod
     def of(cls, chat: Chat, views: list[int], turns: list[tuple[str, str]]) -> Sequence:
+        out = cls.of_picture(chat, views)
+        for prompt, answer in turns:
+            reply = chat.answer(answer)
+            out.add_turn(chat.question(prompt), reply, [chat.weights.get(token, 1.0) for token in reply])
+        return out
+
+    @classmethod
+    def of_picture(cls, chat: Chat, views: list[int]) -> Sequence:
+        """The picture without any turn yet."""
         ids = chat.prefix(views)
         start = len(ids)
-        out = cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start)
-        for branch, (prompt, answer) in enumerate(turns, start=1):
-            question, reply = chat.question(prompt), chat.answer(answer)
-            turn = question + reply
-            out.ids += turn
-            out.branches += [branch] * len(turn)
-            out.positions += range(start, start + len(turn))
-            # The label of a position is the token that follows it.
-            out.labels += [IGNORE] * (len(question) - 1) + reply + [IGNORE]
-            out.weights += [0.0] * (len(question) - 1) + [chat.weights.get(token, 1.0) for token in reply] + [0.0]
-        return out
+        return cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start)
+
+    def add_turn(self, question: list[int], reply: list[int], weights: list[float]) -> None:
+        """One more branch, whose `reply` is learned."""
+        branch, start = self.branches[-1] + 1, self.branches.count(0)
+        turn = question + reply
+        self.ids += turn
+        self.branches += [branch] * len(turn)
+        self.positions += range(start, start + len(turn))
+        # The label of a position is the token that follows it.
+        self.labels += [IGNORE] * (len(question) - 1) + reply + [IGNORE]
+        self.weights += [0.0] * (len(question) - 1) + weights + [0.0]
 
 
 def collate(sequences: list[Sequence]) -> dict[str, Tensor]:

@@ -369,6 +369,8 @@ class DecoderAttention(nn.Module):
             v = self.split(v, g)
             if quantize_kv:
                 k, v = fake_quantize_kv(k), fake_quantize_kv(v)
+            if kv is not None:
+                k, v = torch.cat([kv[0], k], dim=2), torch.cat([kv[1], v], dim=2)
         groups = self.heads // self.kv_heads
         out = F.scaled_dot_product_attention(
             q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), attn_mask=mask, is_causal=mask is None
@@ -404,6 +406,10 @@ class DecoderLayer(nn.Module):
         return self.feed_forward(x), kv
 
 
+# Layer of segment 0 -> its keys and values `[B, KV heads, cached, head_dim]`.
+Cache = dict[str, tuple[Tensor, Tensor]]
+
+
 class Decoder(nn.Module):
     """AFMTextV7: the layers of segment 1 attend to the keys and values of the last layer of segment 0."""
 
@@ -424,14 +430,22 @@ class Decoder(nn.Module):
         self.output_norm = RmsNorm(config.hidden_size, config.rms_norm_eps)
         self.quantize_kv = False
 
-    def forward(self, embeddings: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
-        """Hidden states after the output norm; `mask` `[B, 1, T, T]` is true where a query may look."""
+    def forward(self, embeddings: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
+        """Hidden states after the output norm; `mask` `[B, 1, T, cached + T]` is true where a query may look.
+
+        `cache` holds the keys and values of earlier calls and is extended by those of this one.
+        """
         cos, sin = rotary_tables(positions, self.config.hidden_size // self.config.num_attention_heads, self.config.rope_theta)
         rope = (cos.unsqueeze(1), sin.unsqueeze(1))
         x, kv = embeddings, None
         for segment in self.layers.values():
-            for layer in segment.values():
-                x, kv = layer(x, kv, rope, mask, self.quantize_kv)
+            for name, layer in segment.items():
+                if layer.attention.reuse:
+                    x, kv = layer(x, kv, rope, mask, self.quantize_kv)
+                    continue
+                x, kv = layer(x, cache.get(name) if cache else None, rope, mask, self.quantize_kv)
+                if cache is not None:
+                    cache[name] = kv
         return self.output_norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

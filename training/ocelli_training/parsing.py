@@ -67,6 +67,7 @@ class Parsed:
     """What a caption claims. `background_colours` is empty and `pattern` None where it says nothing of them."""
 
     objects: Counter = field(default_factory=Counter)  # noun -> number
+    named: Counter = field(default_factory=Counter)  # noun -> how often it is counted: once, unless the caption repeats itself
     colours: dict[str, str] = field(default_factory=dict)  # noun -> colour word
     background_colours: tuple[str, ...] = ()
     pattern: str | None = None
@@ -165,6 +166,7 @@ def parse_caption(text: str) -> Parsed:
                 parsed.claim("again", mention.noun, said)
             else:
                 parsed.objects[mention.noun] += mention.count
+                parsed.named[mention.noun] += 1
                 parsed.claim("object", (mention.noun, mention.count), said)
                 if mention.colour:
                     parsed.colours[mention.noun] = str(mention.colour)
