@@ -127,7 +127,7 @@ mod tests {
     fn results_come_in_the_order_of_the_items_whoever_is_done_first() {
         for (limit, num_threads) in [(1, 1), (3, 2), (8, 4), (100, 3)] {
             let slow_first = |item: u64| {
-                thread::sleep(Duration::from_micros(if item % 3 == 0 { 300 } else { 0 }));
+                thread::sleep(Duration::from_micros(if item.is_multiple_of(3) { 300 } else { 0 }));
                 item * 2
             };
             let results: Vec<u64> = LookAhead::new(0..50, limit, num_threads, slow_first).collect();

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use model::{Loaded, Result};
+use model::Result;
 use ocelli_language::{KvCache, KvKind, Wanted};
 
 mod model;
@@ -21,7 +21,7 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let depth = arguments.get(1).map_or(Ok(16), |count| count.parse())?;
-    let Loaded { decoder, .. } = model::load(Path::new(dir))?;
+    let (_, _, decoder) = model::load(Path::new(dir))?;
     let ids: Vec<u32> = (0..depth as u32).collect();
     let mut cache = decoder.new_cache(depth + 1, KvKind::Int8)?;
     decoder.prefill(decoder.embed(&ids)?.view(), &mut cache, Wanted::None)?;

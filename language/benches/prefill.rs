@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use model::{Loaded, Result};
+use model::Result;
 use ocelli_language::{KvKind, Wanted};
 use ocelli_nn::on_pool;
 
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let num_tokens = arguments.get(1).map_or(Ok(144), |count| count.parse())?;
-    let Loaded { weights, config, decoder } = model::load(Path::new(dir))?;
+    let (weights, config, decoder) = model::load(Path::new(dir))?;
     let output_layer = weights.embedding("embedding", config.vocab_size, config.hidden_size)?.as_linear();
     let ids: Vec<u32> = (0..num_tokens as u32).collect();
     let embeddings = decoder.embed(&ids)?;
