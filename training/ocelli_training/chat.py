@@ -8,6 +8,7 @@ positions go on from the picture's end, as if it were the only one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +16,14 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from .nouns import NOUNS
+
 PAD, BOS, TURN_START, TURN_END, IMAGE_START, IMAGE_END, IMAGE = range(7)
 CAPTION_PROMPT = "Describe the picture."
+LONG_CAPTION_PROMPT = "Describe the picture in detail."
 IGNORE = -100
+Point = tuple[float, float]  # x to the right and y down, 0 to 1
+NOWHERE: Point = (math.nan, math.nan)
 # Words that say where things are: one in a caption of twenty tokens, and the hardest to learn, so each counts as several in the loss.
 PLACE_WORDS = (" above", " below", "Above", "Below", " left", " right", " top", " bottom", " center")
 PLACE_WEIGHT = 4.0
@@ -28,12 +34,28 @@ class Chat:
         self.tokenizer = Tokenizer.from_file(str(tokenizer))
         self.user, self.assistant = self.encode("user\n"), self.encode("assistant\n")
         self.weights = {token: PLACE_WEIGHT for word in PLACE_WORDS for token in self.encode(word)}
+        self.nouns = {tuple(self.encode(f" {form}")): noun.index for noun in NOUNS for form in (noun.word, noun.plural)}
+        self.longest_noun = max(map(len, self.nouns))
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids)
+
+    def named(self, ids: list[int]) -> dict[int, int]:
+        """Where `ids` name a noun: position of its last token -> index of the noun. "hot dog" is no dog."""
+        found, start = {}, 0
+        while start < len(ids):
+            for length in range(self.longest_noun, 0, -1):
+                noun = self.nouns.get(tuple(ids[start : start + length]))
+                if noun is not None:
+                    start += length
+                    found[start - 1] = noun
+                    break
+            else:
+                start += 1
+        return found
 
     def prefix(self, views: list[int]) -> list[int]:
         """Everything up to the end of the picture; `views`: image tokens of each view."""
@@ -58,13 +80,18 @@ class Sequence:
     positions: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)  # of the labels, in the loss
+    places: list[Point] = field(default_factory=list)  # at the last token of a noun: where that is; NOWHERE elsewhere
 
     @classmethod
-    def of(cls, chat: Chat, views: list[int], turns: list[tuple[str, str]]) -> Sequence:
+    def of(cls, chat: Chat, views: list[int], turns: list[tuple[str, str]], places: dict[int, Point] | None = None) -> Sequence:
+        """`places`: noun -> centre, of those whose place is to be learned."""
         out = cls.of_picture(chat, views)
         for prompt, answer in turns:
             reply = chat.answer(answer)
             out.add_turn(chat.question(prompt), reply, [chat.weights.get(token, 1.0) for token in reply])
+        if places:
+            for position, noun in chat.named(out.ids).items():
+                out.places[position] = places.get(noun, NOWHERE)
         return out
 
     @classmethod
@@ -72,7 +99,7 @@ class Sequence:
         """The picture without any turn yet."""
         ids = chat.prefix(views)
         start = len(ids)
-        return cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start)
+        return cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start, [NOWHERE] * start)
 
     def add_turn(self, question: list[int], reply: list[int], weights: list[float]) -> None:
         """One more branch, whose `reply` is learned."""
@@ -84,13 +111,14 @@ class Sequence:
         # The label of a position is the token that follows it.
         self.labels += [IGNORE] * (len(question) - 1) + reply + [IGNORE]
         self.weights += [0.0] * (len(question) - 1) + weights + [0.0]
+        self.places += [NOWHERE] * len(turn)
 
 
 def collate(sequences: list[Sequence]) -> dict[str, Tensor]:
     """Pads to the longest; `mask` `[B, 1, T, T]` is causal inside the picture and each branch."""
     length = max(len(s.ids) for s in sequences)
 
-    def padded(name: str, value: float) -> Tensor:
+    def padded(name: str, value: float | Point) -> Tensor:
         return torch.tensor([getattr(s, name) + [value] * (length - len(s.ids)) for s in sequences])
 
     branches = padded("branches", -1)
@@ -99,7 +127,7 @@ def collate(sequences: list[Sequence]) -> dict[str, Tensor]:
     mask = causal & ((key == 0) | (key == query))
     return {
         "ids": padded("ids", PAD), "positions": padded("positions", 0), "labels": padded("labels", IGNORE),
-        "weights": padded("weights", 0.0), "mask": mask.unsqueeze(1),
+        "weights": padded("weights", 0.0), "places": padded("places", NOWHERE), "mask": mask.unsqueeze(1),
     }
 
 

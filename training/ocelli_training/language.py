@@ -6,6 +6,8 @@ stands where all of a group share one. `parsing.parse_caption` reads all of it b
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from .nouns import NOUNS, Noun
@@ -13,7 +15,7 @@ from .parsing import NUMBERS, parse_caption
 from .scenes import Scene, SceneObject
 from .truth import DIRECTIONS, OPPOSITE, Group, groups, place, relation
 
-__all__ = ["QUESTION_KINDS", "caption", "parse_caption", "questions"]
+__all__ = ["QUESTION_KINDS", "caption", "detailed_caption", "parse_caption", "questions"]
 
 # Kind of question -> how often it is asked.
 QUESTION_KINDS = {
@@ -68,6 +70,20 @@ def _background(scene: Scene, draw: float) -> str | None:
     if draw < 0.08:
         pattern = ""
     return article(f"{pattern}{colours}background")
+
+
+def detailed_caption(scene: Scene) -> str:
+    """All of it: each object with its colour, the background, where each single thing is, and at most two directions between neighbours."""
+    found, behind = groups(scene), _background(scene, 1.0)
+    if not found:
+        return sentence(behind or "nothing")
+    things = join([describe(group) for group in found])
+    said = [sentence(f"{things} on {behind}" if behind else things)]
+    singles = [group for group in found if group.single]
+    said += [sentence(f"{the(group.noun)} {group.noun.verb} {at_place(spot)}") for group in singles if (spot := place(group.single))]
+    pairs = [(a, word, b) for a, b in itertools.pairwise(singles) if (word := relation(a.single, b.single))]
+    said += [sentence(f"{the(a.noun)} {a.noun.verb} {word} {the(b.noun)}") for a, word, b in pairs[:2]]
+    return " ".join(said)
 
 
 def _related(found: list[Group]) -> tuple[Group, str, Group] | None:

@@ -37,11 +37,11 @@ class VisionConfig:
 @dataclass
 class TextConfig:
     vocab_size: int = 1024
-    hidden_size: int = 128
-    intermediate_size: int = 416
+    hidden_size: int = 192
+    intermediate_size: int = 640
     num_hidden_layers: int = 8
     num_kv_reuse_layers: int = 3
-    num_attention_heads: int = 4
+    num_attention_heads: int = 6
     num_key_value_heads: int = 2
     rope_theta: float = 500000.0
     rms_norm_eps: float = 1e-5
@@ -435,6 +435,10 @@ class Decoder(nn.Module):
 
         `cache` holds the keys and values of earlier calls and is extended by those of this one.
         """
+        return self.states(embeddings, positions, mask, cache)[0]
+
+    def states(self, embeddings: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
+        """The same, and the states that the last layer with keys of its own reads: what all layers above can know of earlier tokens."""
         cos, sin = rotary_tables(positions, self.config.hidden_size // self.config.num_attention_heads, self.config.rope_theta)
         rope = (cos.unsqueeze(1), sin.unsqueeze(1))
         x, kv = embeddings, None
@@ -443,10 +447,11 @@ class Decoder(nn.Module):
                 if layer.attention.reuse:
                     x, kv = layer(x, kv, rope, mask, self.quantize_kv)
                     continue
+                middle = x
                 x, kv = layer(x, cache.get(name) if cache else None, rope, mask, self.quantize_kv)
                 if cache is not None:
                     cache[name] = kv
-        return self.output_norm(x)
+        return self.output_norm(x), middle
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.embedding(hidden)

@@ -54,7 +54,7 @@ def token_log_probs(
                 sequence.add_turn(question, reply, [1.0] * len(reply))
         sequences.append(sequence)
     batch = collate(sequences)
-    log_probs = answer_log_probs(answer_logits(decoder, batch, image_tokens))
+    log_probs = answer_log_probs(answer_logits(decoder, batch, image_tokens)[0])
     tokens = torch.tensor([token for reply in replies for token in reply])
     chosen = log_probs.gather(1, tokens[:, None])[:, 0]
     return torch.nn.utils.rnn.pad_sequence(chosen.split([len(reply) for reply in replies]), batch_first=True)

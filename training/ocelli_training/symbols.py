@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .scenes import COLOURS, PATTERNS, Scene
@@ -17,6 +18,7 @@ from .truth import groups
 NUM_GEOMETRY = 4  # offset of the centre from the cell in x and y, log width, log height
 NUM_RANKS = 4  # first to fourth noun that a caption names
 NUM_COUNTS = 3  # two, three or four of that noun
+FIRST_NOUNS, FIRST_SIZE = 60, 128  # nouns and hidden size of the first model
 COLOUR_WEIGHT, GEOMETRY_WEIGHT, BACKGROUND_WEIGHT, ORDER_WEIGHT = 0.7, 0.5, 0.4, 0.7
 
 
@@ -30,12 +32,31 @@ def num_features(num_nouns: int) -> int:
 
 
 def codebook(num_nouns: int, hidden_size: int) -> Tensor:
-    """`[features, hidden_size]`: orthogonal unit rows while they fit, nearly orthogonal ones beyond that. Always the same."""
+    """`[features, hidden_size]`: unit rows, orthogonal while they fit. Always the same.
+
+    More features than dimensions: colours, places and ranks and the first nouns keep the codes of the first model, which had fewer nouns and
+    was narrower, so that a model grown from it (`grow.py`) knows them; the other nouns are at right angles to all that is no noun and far
+    from each other.
+    """
     generator = torch.Generator().manual_seed(2025)
-    rows = torch.randn(max(num_features(num_nouns), hidden_size), hidden_size, generator=generator)
     if num_features(num_nouns) <= hidden_size:
-        rows = torch.linalg.qr(rows.T)[0].T.contiguous()
-    return torch.nn.functional.normalize(rows[: num_features(num_nouns)], dim=-1)
+        rows = torch.randn(hidden_size, hidden_size, generator=generator)
+        return F.normalize(torch.linalg.qr(rows.T)[0].T.contiguous()[: num_features(num_nouns)], dim=-1)
+    first = F.pad(codebook(FIRST_NOUNS, FIRST_SIZE), (0, hidden_size - FIRST_SIZE))
+    nouns, others = first[:FIRST_NOUNS], first[FIRST_NOUNS:]
+    generator.manual_seed(2026)
+    added = torch.randn(num_nouns - FIRST_NOUNS, hidden_size, generator=generator)
+    return torch.cat([nouns, spread(added - added @ others.T @ others, nouns), others])
+
+
+def spread(rows: Tensor, fixed: Tensor, steps: int = 200) -> Tensor:
+    """Unit rows in the directions of `rows`, moved apart from each other and from the `fixed` ones, in the space that all of them span."""
+    rows = F.normalize(rows, dim=-1)
+    for _ in range(steps):
+        everything = torch.cat([rows, fixed])
+        cosines = (rows @ everything.T).fill_diagonal_(0.0)
+        rows = F.normalize(rows - 2.0 * cosines.pow(3) @ everything, dim=-1)  # downhill on the sum of cosines to the fourth
+    return rows
 
 
 class Noise:

@@ -28,11 +28,12 @@ from .model import Decoder, Ocelli
 from .optim import Ema, Optimizer, schedule
 from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .symbols import codebook, features
-from .train_language import KINDS, POOLED, language_loss, mode_of, turns_of, views_of
+from .train_language import KINDS, PLACE_WEIGHT, POOLED, language_loss, mode_of, places_of, turns_of, views_of
 from .train_language import make_batch as symbolic_batch
 from .train_vision import WEIGHTS, Heads, symbol_losses, vision_losses
 
 SIDE = {"rapid": 224, "balanced": 672, "high": 672}
+SPOKEN_WEIGHTS = {"text": 1.0, "place": PLACE_WEIGHT}
 BATCH = {"rapid": 30, "balanced": 6, "high": 1}
 
 
@@ -84,7 +85,7 @@ def make_batch(
             heat, mixture = map(torch.from_numpy, object_maps(view, side // patch_size))
             heats.append(heat)
             mixtures.append(mixture)
-        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng, 4)))
+        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng, 4), places_of(scene)))
     more = {"pixels": images, "patch_labels": labels, "pooled": targets, "heat": heats, "mixture": mixtures}
     more = {name: torch.stack(views) for name, views in more.items()}
     return {**collate(sequences), **more, "mode": mode}
@@ -97,9 +98,9 @@ def joint_losses(
     """The losses of one batch; `learns` is "all", "vision" (no language loss) or "decoder" (no gradient for encoder and adapter)."""
     mode = batch["mode"]
     pooled = POOLED[mode]
-    out, right = {}, "right"
+    out, prefix = {}, ""
     if "images" in batch:  # stage 2 goes on in between: it costs little and keeps the language
-        tokens, right = batch["images"], "symbols_right"
+        tokens, prefix = batch["images"], "symbols_"
     else:
         with torch.set_grad_enabled(learns != "decoder"):
             if mode == "high" or learns == "decoder":  # high has five views: the encoder only reads there
@@ -115,7 +116,8 @@ def joint_losses(
         with torch.set_grad_enabled(learns != "decoder"):
             tokens = tokens + model.adapter.positions(pooled)
         tokens = tokens.reshape(len(batch["ids"]), -1, tokens.shape[-1])
-        out["text"], out[right] = language_loss(model, batch, tokens, teacher)
+        spoken = language_loss(model, batch, tokens, teacher)
+        out |= {prefix + name: value for name, value in spoken.items()}
     return out
 
 
@@ -130,7 +132,7 @@ def main() -> None:
     parser.add_argument("--quantize", action="store_true", help="quantization-aware (2/4/8 bits), AdamW, EMA")
     parser.add_argument("--teacher", type=Path, help="checkpoint of a decoder to learn from as well: that of the 32-bit model, for QAT")
     parser.add_argument("--learns", choices=("all", "vision", "decoder"), default="all", help="vision: encoder and adapter, without the language loss")
-    parser.add_argument("--nouns", type=int, default=60)
+    parser.add_argument("--nouns", type=int, default=264)
     parser.add_argument("--shares", default="rapid=0.3,balanced=0.45,high=0.02,symbols=0.23", help="of steps")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--frozen-layers", type=int, default=0, help="the stem and that many layers of the encoder stay as they are")
@@ -188,7 +190,8 @@ def main() -> None:
     def one_step(step: int, progress: float) -> dict[str, float]:
         batch = next(batches)
         out = joint_losses(model, heads, batch, book, args.nouns, args.learns, args.frozen_layers, teacher)
-        loss = out.get("text", 0.0) + args.vision_weight * sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS)
+        loss = sum(weight * v for k, v in out.items() for name, weight in SPOKEN_WEIGHTS.items() if k.endswith(name))
+        loss = loss + args.vision_weight * sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS)
         (loss / args.accumulate).backward()
         if (step + 1) % args.accumulate == 0:
             optimizer.step(schedule(progress, floor=0.03))

@@ -16,15 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chat import CAPTION_PROMPT, IGNORE, Chat, Sequence, collate, splice
+from .chat import CAPTION_PROMPT, IGNORE, LONG_CAPTION_PROMPT, Chat, Point, Sequence, collate, splice
 from .checkpoint import latest, load_weights, save
 from .data import loader
-from .language import caption, questions
+from .language import caption, detailed_caption, questions
 from .loop import train
 from .model import Decoder, Ocelli
 from .optim import Optimizer, schedule
 from .scenes import Library, Scene, crop, sample_scene
 from .symbols import codebook, noisy_tokens
+from .truth import groups
 
 # Kinds of scene in each mode, and their shares.
 KINDS = {
@@ -32,6 +33,8 @@ KINDS = {
     "balanced": (("ordinary", "small", "large"), (0.7, 0.1, 0.2)),
     "high": (("small", "ordinary"), (0.85, 0.15)),
 }
+LONG_SHARE = 0.35  # of pictures with a long caption
+PLACE_SCALE, PLACE_WEIGHT = 4.0, 1.0
 POOLED = {"rapid": 3, "balanced": 12, "high": 12}
 
 
@@ -43,8 +46,17 @@ def views_of(scene: Scene, mode: str) -> list[Scene]:
 
 
 def turns_of(scene: Scene, rng: np.random.Generator, num_questions: int) -> list[tuple[str, str]]:
+    """A caption and questions; often a long caption in place of a question."""
     turns = [(CAPTION_PROMPT, caption(scene, rng))]
-    return turns + [(question, answer) for question, answer, _ in questions(scene, rng, num_questions)]
+    if rng.random() < LONG_SHARE:
+        turns.append((LONG_CAPTION_PROMPT, detailed_caption(scene)))
+    left = num_questions + 1 - len(turns)
+    return turns + [(question, answer) for question, answer, _ in questions(scene, rng, left)]
+
+
+def places_of(scene: Scene) -> dict[int, Point]:
+    """The centres of what there is one of."""
+    return {group.noun.index: (group.single.cx, group.single.cy) for group in groups(scene) if group.single}
 
 
 def mode_of(rng: np.random.Generator, shares: dict[str, float]) -> str:
@@ -68,33 +80,48 @@ def make_batch(
         while len((scene := sample_scene(rng, library, kind)).objects) > most:
             pass
         views = views_of(scene, mode)
-        sequence = Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng, 4))
+        sequence = Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng, 4), places_of(scene))
         images.append(np.stack([noisy_tokens(v, pooled, len(library.nouns), book, rng) for v in views]))
         sequences.append(sequence)
         budget -= len(sequence.ids)
     return {**collate(sequences), "images": torch.from_numpy(np.stack(images)), "mode": mode}
 
 
-def answer_logits(decoder: Decoder, batch: dict, image_tokens: Tensor) -> Tensor:
-    """`[labels, vocab]` for the tokens of the answers; `image_tokens` `[B, N, H]` with positions."""
+def answer_logits(decoder: Decoder, batch: dict, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """`[labels, vocab]` for the tokens of the answers, and `Decoder.states`' middle ones; `image_tokens` `[B, N, H]` with positions."""
     embeddings = splice(decoder.embedding.lookup(batch["ids"]), batch["ids"], image_tokens)
-    hidden = decoder(embeddings, batch["positions"], batch["mask"])
-    return decoder.logits(hidden[batch["labels"] != IGNORE])
+    hidden, middle = decoder.states(embeddings, batch["positions"], batch["mask"])
+    return decoder.logits(hidden[batch["labels"] != IGNORE]), middle
 
 
-def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Decoder | None = None) -> tuple[Tensor, Tensor]:
-    """Weighted mean cross-entropy of the answers, and the share of their tokens that are right.
+def place_loss(middle: Tensor, places: Tensor) -> Tensor:
+    """How far the last two numbers of the state at a noun are from the place of what it names; `middle` `[B, T, H]`, `places` `[B, T, 2]`.
+
+    A direction is the comparison of two places, and one word in twenty tells about it: too little to learn it from. So each noun, in
+    question and answer, is told to fetch the place of its object, before the layers that could use it.
+    """
+    known = ~places[..., 0].isnan()
+    if not known.any():
+        return middle.new_zeros(())
+    states = F.rms_norm(middle[known], middle.shape[-1:])  # as the next layer sees them
+    return F.smooth_l1_loss(states[:, -2:], PLACE_SCALE * (places[known] - 0.5))
+
+
+def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Decoder | None = None) -> dict[str, Tensor]:
+    """`text`: weighted mean cross-entropy of the answers; `place`: see above; `right`: the share of the answers' tokens that are right.
 
     With a teacher the words count half, and the divergence from what that decoder would say is added: there is more in it than in one word.
     """
     wanted = batch["labels"] != IGNORE
-    logits, labels, weights = answer_logits(model.decoder, batch, image_tokens), batch["labels"][wanted], batch["weights"][wanted]
+    logits, middle = answer_logits(model.decoder, batch, image_tokens)
+    labels, weights = batch["labels"][wanted], batch["weights"][wanted]
     losses = F.cross_entropy(logits, labels, reduction="none")
     if teacher:
         with torch.no_grad():
-            expected = answer_logits(teacher, batch, image_tokens).log_softmax(-1)
+            expected = answer_logits(teacher, batch, image_tokens)[0].log_softmax(-1)
         losses = 0.5 * losses + F.kl_div(logits.log_softmax(-1), expected, log_target=True, reduction="none").sum(-1)
-    return losses @ weights / weights.sum(), (logits.detach().argmax(-1) == labels).float().mean()
+    right = (logits.detach().argmax(-1) == labels).float().mean()
+    return {"text": losses @ weights / weights.sum(), "place": place_loss(middle, batch["places"]), "right": right}
 
 
 @torch.no_grad()
@@ -119,7 +146,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", required=True, type=Path)
     parser.add_argument("--run", required=True, type=Path)
     parser.add_argument("--init", type=Path)
-    parser.add_argument("--nouns", type=int, default=60)
+    parser.add_argument("--nouns", type=int, default=264)
     parser.add_argument("--tokens", type=int, default=4000, help="tokens a batch")
     parser.add_argument(
         "--max-objects", type=int, nargs="+", default=[4],
@@ -129,6 +156,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--matrix-lr", type=float, default=0.012)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=5000)
     parser.add_argument("--ground", action="store_true", help="lexical grounding of the embedding, before the first step")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -153,15 +181,15 @@ def main() -> None:
         ground(model, chat, book, library)
     shares = {k: float(v) for k, v in (item.split("=") for item in args.shares.split(","))}
     make = partial(make_batch, library=library, chat=chat, book=book.numpy(), tokens=args.tokens, shares=shares, max_objects=args.max_objects)
-    batches = loader(make, None, seed=5000 + step, workers=1)
+    batches = loader(make, None, seed=args.seed + step, workers=1)
 
     def one_step(step: int, progress: float) -> dict[str, float]:
         batch = next(batches)
         tokens = batch["images"] + model.adapter.positions(POOLED[batch["mode"]])
-        loss, right = language_loss(model, batch, tokens.flatten(1, 2))
-        loss.backward()
+        out = language_loss(model, batch, tokens.flatten(1, 2))
+        (out["text"] + PLACE_WEIGHT * out["place"]).backward()
         optimizer.step(schedule(progress))
-        return {batch["mode"]: loss.item(), batch["mode"] + "_right": right.item()}
+        return {f"{batch['mode']}.{k}": v.item() for k, v in out.items()}
 
     def checkpoint(step: int, minutes: float) -> None:
         save(args.run, model, None, optimizer, step, minutes)

@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--sprites", required=True)
     parser.add_argument("--run", required=True, type=Path)
     parser.add_argument("--init", type=Path)
-    parser.add_argument("--nouns", type=int, default=60)
+    parser.add_argument("--nouns", type=int, default=264)
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--shares", type=float, nargs=4, default=[0.35, 0.35, 0.3, 0.0], help="of crowded, zoomed, large, ordinary scenes at 224")
     parser.add_argument("--frozen-layers", type=int, default=0, help="the stem and that many layers of the encoder stay as they are")

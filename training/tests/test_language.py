@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ocelli_training.blank import blank_library
-from ocelli_training.language import QUESTION_KINDS, caption, noun_phrase, questions
+from ocelli_training.chat import Chat, Sequence
+from ocelli_training.language import QUESTION_KINDS, caption, detailed_caption, noun_phrase, questions
 from ocelli_training.nouns import MAN_MADE, NOUN_INDEX, NOUNS
 from ocelli_training.parsing import parse_caption
 from ocelli_training.scenes import KINDS, sample_scene
+from ocelli_training.train_language import places_of, turns_of
 from ocelli_training.truth import groups, place, relation
+
+TOKENIZER = Path(__file__).resolve().parents[2] / "assets" / "nano" / "tokenizer.json"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +46,17 @@ def test_captions_are_read_back_as_they_were_meant(spoken):
             assert relation(by_noun[first].single, by_noun[second].single) == word, text
         for noun, word in read.places:
             assert place(by_noun[noun].single) == word, text
+
+
+def test_a_detailed_caption_says_all_that_is_clear_and_nothing_else(spoken):
+    for scene, _ in spoken:
+        text = detailed_caption(scene)
+        read, found = parse_caption(text), groups(scene)
+        assert read.objects == Counter(NOUNS[thing.noun].word for thing in scene.objects), text
+        assert read.colours == {group.noun.word: group.colour for group in found if group.colour}, text
+        assert read.places == [(g.noun.word, place(g.single)) for g in found if g.single and place(g.single)], text
+        by_noun = {group.noun.word: group.single for group in found}
+        assert all(relation(by_noun[first], by_noun[second]) == word for first, word, second in read.relations), text
 
 
 def test_captions_mostly_say_what_there_is_to_say(spoken):
@@ -126,3 +142,23 @@ def test_answers_are_true(asked):
 def test_questions_about_one_scene_differ(asked):
     for _, found in asked:
         assert len({question for question, _, _ in found}) == len(found)
+
+
+def test_the_chat_finds_the_nouns_that_a_text_names():
+    chat = Chat(TOKENIZER)
+    ids = chat.encode("Two hot dogs and a dog on a plain red background.")
+    found = {chat.decode(ids[: end + 1]).strip(): NOUNS[noun].word for end, noun in chat.named(ids).items()}
+    assert found == {"Two hot dogs": "hot dog", "Two hot dogs and a dog": "dog"}
+
+
+def test_a_sequence_knows_the_places_of_what_there_is_one_of():
+    chat, library = Chat(TOKENIZER), blank_library()
+    rng = np.random.default_rng(4)
+    for _ in range(50):
+        scene = sample_scene(rng, library, "ordinary")
+        sequence = Sequence.of(chat, [9], turns_of(scene, rng, 4), places_of(scene))
+        single = {group.noun.index: group.single for group in groups(scene) if group.single}
+        for end, noun in chat.named(sequence.ids).items():
+            x, y = sequence.places[end]
+            assert (x, y) == (single[noun].cx, single[noun].cy) if noun in single else np.isnan(x)
+        assert sum(not np.isnan(x) for x, _ in sequence.places) == sum(noun in single for noun in chat.named(sequence.ids).values())

@@ -60,7 +60,7 @@ def test_reuse_layers_read_the_keys_of_the_last_regular_layer():
     for segment in decoder.layers.values():
         for layer in segment.values():
             layer.attention.register_forward_hook(lambda _, __, out: kvs.append(out[1]))
-    decoder(torch.randn(1, 5, 128), torch.arange(5)[None], None)
+    decoder(torch.randn(1, 5, decoder.config.hidden_size), torch.arange(5)[None], None)
     assert all(kv[0] is kvs[4][0] for kv in kvs[5:])
     assert kvs[3][0] is not kvs[4][0]
 
@@ -73,7 +73,7 @@ def test_branches_of_a_sequence_give_what_each_turn_alone_gives():
 
     torch.manual_seed(0)
     decoder = Ocelli().decoder.eval()
-    picture = torch.randn(1, 9, 128)
+    picture = torch.randn(1, 9, decoder.config.hidden_size)
 
     def states(turns):
         batch = collate([Sequence.of(Words(), [9], turns)])

@@ -28,6 +28,16 @@ def test_codes_are_orthogonal_and_always_the_same():
     assert torch.equal(book, codebook(NUM_NOUNS, 128))
 
 
+def test_more_nouns_than_dimensions_keep_the_first_codes_and_stay_apart_from_what_is_no_noun():
+    book, first = codebook(264, 192), codebook(60, 128)
+    assert book.shape == (num_features(264), 192)
+    assert torch.equal(book[:60, :128], first[:60]) and torch.equal(book[264:, :128], first[60:])
+    assert not book[:60, 128:].any()
+    cosines = book @ book.T - torch.eye(len(book))
+    assert cosines[264:].abs().max() < 1e-4
+    assert cosines.abs().max() < 0.1, "no two nouns look alike"
+
+
 def test_ranks_follow_the_order_in_which_captions_name_nouns(scenes):
     for scene in scenes:
         order = ranks_and_counts(scene)

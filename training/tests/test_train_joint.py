@@ -10,7 +10,7 @@ import torch
 from ocelli_training import train_joint
 from ocelli_training.chat import Chat
 from ocelli_training.library import Library
-from ocelli_training.model import Ocelli
+from ocelli_training.model import Ocelli, TextConfig
 from ocelli_training.symbols import codebook
 from ocelli_training.train_vision import Heads
 
@@ -23,7 +23,7 @@ def learned(cache: Path, learns: str, shares: dict, monkeypatch) -> tuple[set[st
     torch.manual_seed(0)
     monkeypatch.setitem(train_joint.BATCH, "rapid", 2)
     model = Ocelli()
-    book = codebook(NUM_NOUNS, 128)
+    book = codebook(NUM_NOUNS, TextConfig().hidden_size)
     batch = train_joint.make_batch(
         np.random.default_rng(3), library=Library.load(cache, nouns=NUM_NOUNS), chat=Chat(TOKENIZER), patch_size=28, shares=shares,
         book=book.numpy(),
@@ -51,20 +51,20 @@ def test_a_drawn_batch_teaches_the_parts_that_learn(cache, monkeypatch, learns, 
 def test_a_symbolic_batch_teaches_the_decoder_and_the_token_positions(cache, monkeypatch):
     taught, out = learned(cache, "all", {"symbols": 1}, monkeypatch)
     assert taught == {"adapter", "decoder"}
-    assert set(out) == {"text", "symbols_right"}
+    assert set(out) == {"symbols_text", "symbols_place", "symbols_right"}
 
 
 def test_a_teacher_that_agrees_adds_nothing_and_another_one_does(cache):
     torch.manual_seed(0)
     model, other = Ocelli(), Ocelli()
-    book = codebook(NUM_NOUNS, 128)
+    book = codebook(NUM_NOUNS, TextConfig().hidden_size)
     batch = train_joint.make_batch(
         np.random.default_rng(3), library=Library.load(cache, nouns=NUM_NOUNS), chat=Chat(TOKENIZER), patch_size=28, shares={"symbols": 1},
         book=book.numpy(),
     )
 
     def text(teacher) -> float:
-        return train_joint.joint_losses(model, Heads(192, NUM_NOUNS), batch, book, NUM_NOUNS, teacher=teacher)["text"].item()
+        return train_joint.joint_losses(model, Heads(192, NUM_NOUNS), batch, book, NUM_NOUNS, teacher=teacher)["symbols_text"].item()
 
     words = text(None)
     assert abs(text(model.decoder) - 0.5 * words) < 1e-4 * words

@@ -29,7 +29,7 @@ def chat():
 
 
 def batch_of(library: Library, mode: str, drawn: bool, scenes: int = 2) -> dict:
-    book = None if drawn else codebook(NUM_NOUNS, 128).numpy()
+    book = None if drawn else codebook(NUM_NOUNS, TextConfig().hidden_size).numpy()
     return make_batch(np.random.default_rng(5), library=library, shares={mode: 1}, scenes=scenes, num_questions=2, book=book)
 
 
@@ -40,7 +40,7 @@ def test_a_batch_has_a_caption_and_questions_for_each_scene_and_its_image_tokens
     batch = batch_of(library, mode, drawn)
     assert [turns[0][:2] for turns in batch["turns"]] == [("caption", "Describe the picture.")] * 2
     assert [len(turns) for turns in batch["turns"]] == [3, 3]
-    assert image_tokens(Ocelli(), batch).shape == (2, tokens, 128)
+    assert image_tokens(Ocelli(), batch).shape == (2, tokens, TextConfig().hidden_size)
 
 
 def small_model() -> Ocelli:
