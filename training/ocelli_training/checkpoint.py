@@ -24,6 +24,17 @@ def latest(run: Path) -> dict | None:
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
+def resume(state: dict | None, model: nn.Module, heads: nn.Module | None, optimizer) -> tuple[int, float]:
+    """Puts back what `save` wrote, the weights themselves rather than their average; the step and the minute where that run was cut."""
+    if state is None:
+        return 0, 0.0
+    model.load_state_dict(state.get("raw", state["model"]))
+    if heads is not None:
+        heads.load_state_dict(state["heads"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["minutes"]
+
+
 def load_weights(model: nn.Module, path: Path, heads: nn.Module | None = None, prefixes: tuple[str, ...] = ("",)) -> None:
     """Takes the parameters whose names begin with one of `prefixes` from another run's checkpoint."""
     state = torch.load(path, map_location="cpu", weights_only=True)

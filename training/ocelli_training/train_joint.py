@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .chat import Chat, Sequence, collate
-from .checkpoint import is_quantized, latest, load_weights, save
+from .checkpoint import is_quantized, latest, load_weights, resume, save
 from .data import loader, pixels
 from .export import PARTS, load_checkpoint, quantize_model
 from .guidance import object_maps
@@ -171,12 +171,7 @@ def main() -> None:
     # The report's recipe for 2 bits: AdamW without weight decay, an average of the weights.
     trained = {"all": [model, heads], "vision": [model.vision, model.adapter, heads], "decoder": [model.decoder]}[args.learns]
     optimizer = Optimizer(trained, None if args.quantize else args.matrix_lr or None, args.lr)
-    step, elapsed = 0, 0.0
-    if state:
-        model.load_state_dict(state["raw"])
-        heads.load_state_dict(state["heads"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, elapsed = state["step"], state["minutes"]
+    step, elapsed = resume(state, model, heads, optimizer)
     ema = Ema(model, args.ema)
     if state:
         ema.shadow = state["model"]

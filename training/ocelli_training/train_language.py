@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .chat import CAPTION_PROMPT, IGNORE, LONG_CAPTION_PROMPT, Chat, Point, Sequence, collate, splice
-from .checkpoint import latest, load_weights, save
+from .checkpoint import latest, load_weights, resume, save
 from .data import loader
 from .language import caption, detailed_caption, questions
 from .loop import train
@@ -170,12 +170,9 @@ def main() -> None:
     model.adapter.requires_grad_(False)
     model.adapter.position_embedding.requires_grad_(True)
     optimizer = Optimizer([model.decoder, model.adapter], args.matrix_lr, args.lr)
-    step, elapsed = 0, 0.0
-    if state := latest(args.run):
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, elapsed = state["step"], state["minutes"]
-    elif args.init:
+    state = latest(args.run)
+    step, elapsed = resume(state, model, None, optimizer)
+    if args.init and not state:
         load_weights(model, args.init, prefixes=("decoder.", "adapter.position_embedding"))
     if args.ground and not state:
         ground(model, chat, book, library)

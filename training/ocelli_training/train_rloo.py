@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .chat import CAPTION_PROMPT, Chat
-from .checkpoint import is_quantized, latest, save
+from .checkpoint import is_quantized, latest, resume, save
 from .data import loader, pixels
 from .export import PARTS, load_checkpoint, quantize_model
 from .language import questions
@@ -202,13 +202,9 @@ def main() -> None:
     reference = load_checkpoint(args.teacher or args.init).decoder.requires_grad_(False)
     reference.quantize_kv = is_quantized(args.teacher or args.init)
     optimizer = Optimizer([model.decoder], None if args.quantize else args.matrix_lr or None, args.lr)
-    step, elapsed = 0, 0.0
     tuned = deepcopy(model)
     state = latest(args.run)
-    if state:
-        model.load_state_dict(state["raw"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, elapsed = state["step"], state["minutes"]
+    step, elapsed = resume(state, model, None, optimizer)
     ema = Ema(model, args.ema)
     if state:
         ema.shadow = state["model"]

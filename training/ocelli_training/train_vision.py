@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checkpoint import latest, load_weights, save
+from .checkpoint import latest, load_weights, resume, save
 from .data import loader, pixels, zoomed_scene
 from .guidance import guidance_loss, object_maps
 from .loop import train
@@ -133,14 +133,8 @@ def main() -> None:
     model.decoder.requires_grad_(False)
     optimizer = Optimizer([model.vision, model.adapter, heads], args.matrix_lr, args.lr)
     state = latest(args.run)
-    step, elapsed = 0, 0.0
-    if state:
-        model.load_state_dict(state["model"])
-        heads.load_state_dict(state["heads"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, elapsed = state["step"], state["minutes"]
-        print(f"resumed at step {step}, minute {elapsed:.1f}", flush=True)
-    elif args.init:
+    step, elapsed = resume(state, model, heads, optimizer)
+    if args.init and not state:
         load_weights(model, args.init, heads)
     make = partial(make_sample, library=library, side=args.side, patch_size=model.config.vision.patch_size, shares=args.shares)
     batches = loader(make, args.batch, seed=args.seed + step, workers=args.workers)
