@@ -30,11 +30,11 @@ from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .symbols import codebook, features
 from .train_language import KINDS, PLACE_WEIGHT, POOLED, language_loss, mode_of, places_of, turns_of, views_of
 from .train_language import make_batch as symbolic_batch
-from .train_vision import WEIGHTS, Heads, symbol_losses, vision_losses
+from .train_vision import SHARES, WEIGHTS, Heads, losses, make_sample, symbol_losses, vision_losses
 
 SIDE = {"rapid": 224, "balanced": 672, "high": 672}
 SPOKEN_WEIGHTS = {"text": 1.0, "place": PLACE_WEIGHT}
-BATCH = {"rapid": 30, "balanced": 6, "high": 1}
+BATCH = {"rapid": 30, "balanced": 6, "high": 1, "patches": 48}
 
 
 def letterboxed(rng: np.random.Generator, library: Library, kind: str) -> tuple[Scene, tuple[float, float, float, float]]:
@@ -67,6 +67,9 @@ def make_batch(
             rng, library=library, chat=chat, book=book, tokens=3000, max_objects=[1, 2, 4],
             shares={"rapid": 0.45, "balanced": 0.45, "high": 0.1},
         )
+    if mode == "patches":
+        samples = (make_sample(rng, library=library, side=224, patch_size=patch_size, shares=SHARES) for _ in range(BATCH[mode]))
+        return {**torch.utils.data.default_collate(list(samples)), "mode": mode}
     side, pooled, nouns = SIDE[mode], POOLED[mode], len(library.nouns)
     sequences, images, labels, targets, heats, mixtures = [], [], [], [], [], []
     for _ in range(BATCH[mode]):
@@ -97,6 +100,8 @@ def joint_losses(
 ) -> dict[str, Tensor]:
     """The losses of one batch; `learns` is "all", "vision" (no language loss) or "decoder" (no gradient for encoder and adapter)."""
     mode = batch["mode"]
+    if mode == "patches":  # stage 1 goes on in between: crowded scenes have the most nouns a second
+        return losses(model, heads, batch, book, nouns, frozen_layers)
     pooled = POOLED[mode]
     out, prefix = {}, ""
     if "images" in batch:  # stage 2 goes on in between: it costs little and keeps the language
@@ -133,7 +138,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="checkpoint of a decoder to learn from as well: that of the 32-bit model, for QAT")
     parser.add_argument("--learns", choices=("all", "vision", "decoder"), default="all", help="vision: encoder and adapter, without the language loss")
     parser.add_argument("--nouns", type=int, default=264)
-    parser.add_argument("--shares", default="rapid=0.3,balanced=0.45,high=0.02,symbols=0.23", help="of steps")
+    parser.add_argument("--shares", default="rapid=0.25,balanced=0.4,high=0.02,symbols=0.18,patches=0.15", help="of steps")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--frozen-layers", type=int, default=0, help="the stem and that many layers of the encoder stay as they are")
     parser.add_argument("--accumulate", type=int, default=1, help="batches whose gradients make one step")
@@ -179,6 +184,8 @@ def main() -> None:
     shares = {k: float(v) for k, v in (item.split("=") for item in args.shares.split(","))}
     if args.learns == "vision":
         shares.pop("symbols", None)  # nothing is drawn there
+    if args.learns == "decoder":
+        shares.pop("patches", None)
     make = partial(make_batch, library=library, chat=chat, patch_size=model.config.vision.patch_size, shares=shares, book=book.numpy())
     batches = loader(make, None, seed=args.seed + step, workers=1)
 

@@ -27,6 +27,9 @@ from .scenes import Library, patch_labels, render, sample_scene
 from .symbols import NUM_RANKS, codebook, features, num_words
 
 
+SHARES = [0.5, 0.3, 0.15, 0.05]  # of crowded, zoomed, large and ordinary scenes
+
+
 class Heads(nn.Module):
     """What only training needs: a patch classifier, and both sides of the contrastive loss."""
 
@@ -114,7 +117,7 @@ def main() -> None:
     parser.add_argument("--init", type=Path)
     parser.add_argument("--nouns", type=int, default=264)
     parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--shares", type=float, nargs=4, default=[0.35, 0.35, 0.3, 0.0], help="of crowded, zoomed, large, ordinary scenes at 224")
+    parser.add_argument("--shares", type=float, nargs=4, default=SHARES, help="of crowded, zoomed, large, ordinary scenes at 224")
     parser.add_argument("--frozen-layers", type=int, default=0, help="the stem and that many layers of the encoder stay as they are")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--minutes", type=float, default=30)

@@ -48,6 +48,13 @@ def test_a_drawn_batch_teaches_the_parts_that_learn(cache, monkeypatch, learns, 
     assert all(torch.isfinite(loss) for loss in out.values())
 
 
+def test_a_batch_for_patches_teaches_the_encoder_and_its_adapter(cache, monkeypatch):
+    monkeypatch.setitem(train_joint.BATCH, "patches", 2)
+    taught, out = learned(cache, "all", {"patches": 1}, monkeypatch)
+    assert taught == {"vision", "adapter"}
+    assert "patch" in out and "text" not in out
+
+
 def test_a_symbolic_batch_teaches_the_decoder_and_the_token_positions(cache, monkeypatch):
     taught, out = learned(cache, "all", {"symbols": 1}, monkeypatch)
     assert taught == {"adapter", "decoder"}
