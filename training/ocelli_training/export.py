@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from .checkpoint import load_weights
 from .model import Ocelli, OcelliConfig
 from .quant import QLinear
 
@@ -147,13 +148,24 @@ def load_checkpoint(path: Path) -> Ocelli:
     return model.eval()
 
 
+def load_float(path: Path, decoder: Path | None = None) -> Ocelli:
+    """The model of a checkpoint without its quantizers, with the decoder of another one if given: the 32-bit control of a quantized model."""
+    model = Ocelli()
+    load_weights(model, path, ignore="scale_factor")
+    if decoder:
+        load_weights(model, decoder, prefixes=("decoder.",), ignore="scale_factor")
+    return model.eval()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--float", action="store_true", help="plain f32 weights, as a control")
+    parser.add_argument("--decoder", type=Path, help="with --float: checkpoint of another decoder, the teacher of the quantized one")
     args = parser.parse_args()
-    size = write_model(load_checkpoint(args.checkpoint), args.out, None if args.float else PARTS)
+    model = load_float(args.checkpoint, args.decoder) if args.float else load_checkpoint(args.checkpoint)
+    size = write_model(model, args.out, None if args.float else PARTS)
     print(f"{args.out / 'model.safetensors'}: {size / 1e6:.2f} MB")
 
 

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .quant import QLinear
+
 
 @torch.no_grad()
 def orthogonalise(update: Tensor, steps: int = 5) -> Tensor:
@@ -49,15 +51,20 @@ class Muon(torch.optim.Optimizer):
 
 
 class Optimizer:
-    """Muon (momentum, orthogonalised by Newton-Schulz) for hidden matrices; AdamW for embeddings, norms, biases and quantizer scales (for all if `matrix_lr` is None)."""
+    """Muon (momentum, orthogonalised by Newton-Schulz) for hidden matrices; AdamW for embeddings, norms, biases and quantizer scales (for all if `matrix_lr` is None).
+
+    Muon leaves matrices of 2 bits alone: the report's recipe for them is AdamW.
+    """
 
     def __init__(self, modules: list[nn.Module], matrix_lr: float | None, other_lr: float) -> None:
         matrices, others = [], []
         for module in modules:
+            coarse = {id(layer.weight) for layer in module.modules() if isinstance(layer, QLinear) and layer.bits in (2, 4)}
             for name, p in module.named_parameters():
                 if not p.requires_grad:
                     continue
                 is_matrix = matrix_lr is not None and p.ndim == 2 and min(p.shape) > 16 and "embedding" not in name and "register" not in name
+                is_matrix = is_matrix and id(p) not in coarse
                 (matrices if is_matrix else others).append(p)
         self.parts = []
         if matrices:

@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--frozen-layers", type=int, default=0, help="the stem and that many layers of the encoder stay as they are")
     parser.add_argument("--accumulate", type=int, default=1, help="batches whose gradients make one step")
-    parser.add_argument("--matrix-lr", type=float, default=0.005, help="Muon's; 0: AdamW for everything")
+    parser.add_argument("--matrix-lr", type=float, default=0.005, help="Muon's; 0: AdamW for everything. What is stored in 2 or 4 bits has AdamW")
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--vision-weight", type=float, default=0.5)
     parser.add_argument("--ema", type=float, default=0.98)
@@ -173,9 +173,9 @@ def main() -> None:
             quantize_model(model, parts)
         model.decoder.quantize_kv = True
     teacher = load_checkpoint(args.teacher).decoder.eval() if args.teacher else None
-    # The report's recipe for 2 bits: AdamW without weight decay, an average of the weights.
+    # The report's recipe for 2 bits: AdamW without weight decay (see Optimizer), an average of the weights.
     trained = {"all": [model, heads], "vision": [model.vision, model.adapter, heads], "decoder": [model.decoder]}[args.learns]
-    optimizer = Optimizer(trained, None if args.quantize else args.matrix_lr or None, args.lr)
+    optimizer = Optimizer(trained, args.matrix_lr or None, args.lr)
     step, elapsed = resume(state, model, heads, optimizer)
     ema = Ema(model, args.ema)
     if state:

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from ocelli_training.chat import IGNORE, IMAGE, Sequence, collate, splice
-from ocelli_training.export import PARTS, pack_codes, write_model
+from ocelli_training.checkpoint import save
+from ocelli_training.export import PARTS, load_float, pack_codes, quantize_model, write_model
 from ocelli_training.model import Ocelli, RwVitDet, VisionConfig
-from ocelli_training.restore import restore
 from ocelli_training.quant import QLinear, fake_quantize_activations, least_squares_factor
+from ocelli_training.restore import restore
 
 SMALL = VisionConfig(
     hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, patch_size=4, window_size=4,
@@ -122,3 +123,14 @@ def test_a_written_model_is_restored_as_its_quantized_values(tmp_path):
     for name, layer in model.named_modules():
         if isinstance(layer, QLinear):
             torch.testing.assert_close(restored.get_submodule(name).weight, layer.effective_weight(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_control_of_a_quantized_model_has_its_encoder_and_the_teachers_decoder_at_32_bits(tmp_path):
+    torch.manual_seed(0)
+    teacher, student = Ocelli(), Ocelli()
+    save(tmp_path / "teacher", teacher, None, None, 0, 0.0)
+    quantize_model(student, PARTS)
+    save(tmp_path / "student", student, None, None, 0, 0.0, parts=PARTS)
+    control = load_float(tmp_path / "student" / "checkpoint.pt", tmp_path / "teacher" / "checkpoint.pt")
+    assert torch.equal(control.vision.layers[0].mlp.fc1.effective_weight(), student.vision.layers[0].mlp.fc1.weight)
+    assert torch.equal(control.decoder.embedding.effective_weight(), teacher.decoder.embedding.weight)
