@@ -47,7 +47,7 @@ def _sprite_patch(scene: Scene, thing: SceneObject, side: int) -> tuple[np.ndarr
     while level + 1 < LEVELS and (scene.library.size >> (level + 1)) * 1.15 >= target:
         level += 1
     pixels = scene.library.pixels(thing.sprite, level)
-    margin = 1 + math.ceil(0.02 * target) if thing.style else 1  # an outline grows outwards
+    margin = 1 + math.ceil(0.03 * target) if thing.style else 1  # an outline grows outwards
     width, height = (extent * side for extent in placement.extent(sprite.aspect))
     left = max(0, math.floor(placement.cx * side - width / 2) - margin)
     top = max(0, math.floor(placement.cy * side - height / 2) - margin)
@@ -73,7 +73,7 @@ def _lines(colour: np.ndarray, alpha: np.ndarray, width: int) -> np.ndarray:
 def _stylize(patch: np.ndarray, style: str, target: float, seed: int) -> np.ndarray:
     """`patch` redrawn in `style`; `target` is the size of the object in pixels."""
     rng = np.random.default_rng(seed)
-    width = max(1, round(target * float(rng.uniform(0.008, 0.022))))
+    width = max(1, round(target * float(rng.uniform(0.008, 0.03))))
     colour, alpha = np.ascontiguousarray(patch[..., :3]), np.ascontiguousarray(patch[..., 3])
     if style == "flat":
         step = int(rng.choice([48, 64, 85]))

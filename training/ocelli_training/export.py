@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from torch import Tensor
 
 from .checkpoint import load_weights
-from .model import Ocelli, OcelliConfig
+from .model import Ocelli, OcelliConfig, TextConfig
 from .quant import QLinear
 
 # The longest matching prefix decides (docs/format.md). Activations stay f32: rounded to 8 bits between the layers, they make words that are
@@ -138,10 +139,20 @@ def write_model(model: Ocelli, out: Path, parts: list[dict] | None) -> int:
     return (out / "model.safetensors").stat().st_size
 
 
+def config_of(state: dict[str, Tensor]) -> OcelliConfig:
+    """The configuration of a checkpoint whose decoder may be narrower than that of today; layers and head size are today's."""
+    text = TextConfig()
+    width = text.hidden_size // text.num_attention_heads
+    vocab_size, hidden_size = state["decoder.embedding.weight"].shape
+    units = state["decoder.layers.segment_0.layer_0.feed_forward.hidden_transform.linear_0.weight"].shape[0]
+    text = replace(text, vocab_size=vocab_size, hidden_size=hidden_size, intermediate_size=units, num_attention_heads=hidden_size // width)
+    return OcelliConfig(text=text)
+
+
 def load_checkpoint(path: Path) -> Ocelli:
     """The model of a checkpoint, with the quantizers it was trained with."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    model = Ocelli()
+    model = Ocelli(config_of(state["model"]))
     if state.get("parts"):
         quantize_model(model, state["parts"])
     model.load_state_dict(state["model"])

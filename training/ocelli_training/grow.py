@@ -19,7 +19,8 @@ from torch import Tensor
 from .chat import Chat
 from .checkpoint import save
 from .colours import COLOURS
-from .model import Decoder, Ocelli, OcelliConfig, TextConfig
+from .export import load_checkpoint
+from .model import Decoder, Ocelli, TextConfig
 from .nouns import NOUNS, UNIT_SINGULAR
 from .symbols import FIRST_NOUNS, codebook
 
@@ -132,16 +133,6 @@ def name_more(decoder: Decoder, chat: Chat, known: int) -> None:
                 weight[token] = common + strength.mean() * book[index]
 
 
-def config_of(state: dict[str, Tensor], large: TextConfig) -> TextConfig:
-    """The text configuration of a checkpoint whose decoder has the layers and the head size of `large`."""
-    width = large.hidden_size // large.num_attention_heads
-    vocab_size, hidden_size = state["decoder.embedding.weight"].shape
-    units = state["decoder.layers.segment_0.layer_0.feed_forward.hidden_transform.linear_0.weight"].shape[0]
-    return TextConfig(**{
-        **vars(large), "vocab_size": vocab_size, "hidden_size": hidden_size, "intermediate_size": units, "num_attention_heads": hidden_size // width,
-    })
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
@@ -150,10 +141,7 @@ def main() -> None:
     parser.add_argument("--nouns", type=int, default=FIRST_NOUNS, help="how many the small model knows")
     args = parser.parse_args()
     large = Ocelli()
-    state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)["model"]
-    small = Ocelli(OcelliConfig(text=config_of(state, large.config.text)))
-    small.load_state_dict(state)
-    grow(small, large)
+    grow(load_checkpoint(args.checkpoint), large)
     name_more(large.decoder, Chat(args.tokenizer), args.nouns)
     save(args.out, large, None, None, 0, 0.0)
 

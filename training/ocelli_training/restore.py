@@ -8,6 +8,8 @@ What was packed comes back as its de-quantized values: nearly what it was at 8 b
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from safetensors.numpy import load_file
 
 from .checkpoint import save
 from .export import BLOCK_BYTES, PARTS, ZERO, file_name, part_of
-from .model import Ocelli
+from .model import Ocelli, OcelliConfig, TextConfig
 
 
 def unpack_codes(packed: np.ndarray, columns: int, bits: int) -> np.ndarray:
@@ -31,7 +33,8 @@ def unpack_codes(packed: np.ndarray, columns: int, bits: int) -> np.ndarray:
 
 def restore(folder: Path) -> Ocelli:
     stored = load_file(folder / "model.safetensors")
-    model = Ocelli()
+    text = json.loads((folder / "config.json").read_text(encoding="utf-8"))["text_config"]
+    model = Ocelli(OcelliConfig(text=TextConfig(**{field.name: text[field.name] for field in fields(TextConfig)})))
     state = model.state_dict()
     for name, value in state.items():
         stem = file_name(name)

@@ -36,7 +36,7 @@ MIN_VISIBLE = 0.40  # of an object's box: with less, a crop does not list it
 
 # Drawing styles that the artwork does not have, so that the encoder cannot lean on one studio's shading.
 STYLES = ("outline", "ink", "flat", "line-art", "grayscale", "hue")
-_STYLE_SHARES = np.cumsum([0.22, 0.24, 0.18, 0.08, 0.14, 0.14])
+_STYLE_SHARES = np.cumsum([0.16, 0.38, 0.16, 0.10, 0.08, 0.12])
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _dress(rng: np.random.Generator, sprite: Sprite, augment: bool) -> dict:
     if recolour < 0.35 and NOUNS[sprite.noun].man_made and sprite.bright_variants:
         variant = sprite.bright_variants[int(pick * len(sprite.bright_variants))]
     jitter = tuple(low + (high - low) * u for low, high, u in zip(JITTER_LOW, JITTER_HIGH, (hue, gain, saturation), strict=True))
-    if augment and styled < 0.5:
+    if augment and styled < 0.55:
         style = STYLES[int(np.searchsorted(_STYLE_SHARES, which))]
         if style == "grayscale":
             variant = GREY_VARIANT
