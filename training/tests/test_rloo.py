@@ -106,7 +106,8 @@ def chat():
 
 def small_model(quantized: bool = False) -> Ocelli:
     torch.manual_seed(0)
-    model = Ocelli(OcelliConfig(text=TextConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=3, num_kv_reuse_layers=1)))
+    text = TextConfig(hidden_size=64, num_attention_heads=4, intermediate_size=64, num_hidden_layers=3, num_kv_reuse_layers=1)
+    model = Ocelli(OcelliConfig(text=text))
     if quantized:
         quantize_model(model, PARTS)
         model.decoder.quantize_kv = True
