@@ -43,15 +43,15 @@ class Chat:
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids)
 
-    def named(self, ids: list[int]) -> dict[int, int]:
-        """Where `ids` name a noun: position of its last token -> index of the noun. "hot dog" is no dog."""
-        found, start = {}, 0
+    def named(self, ids: list[int]) -> list[tuple[int, int, int]]:
+        """Where `ids` name a noun: positions of its first and last token, and the index of the noun. "hot dog" is no dog."""
+        found, start = [], 0
         while start < len(ids):
             for length in range(self.longest_noun, 0, -1):
                 noun = self.nouns.get(tuple(ids[start : start + length]))
                 if noun is not None:
+                    found.append((start, start + length - 1, noun))
                     start += length
-                    found[start - 1] = noun
                     break
             else:
                 start += 1
@@ -81,17 +81,23 @@ class Sequence:
     labels: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)  # of the labels, in the loss
     places: list[Point] = field(default_factory=list)  # at the last token of a noun: where that is; NOWHERE elsewhere
+    next_places: list[Point] = field(default_factory=list)  # in an answer, before a noun: where what is named next is
 
     @classmethod
     def of(cls, chat: Chat, views: list[int], turns: list[tuple[str, str]], places: dict[int, Point] | None = None) -> Sequence:
-        """`places`: noun -> centre, of those whose place is to be learned."""
+        """`places`: noun -> where it is, of those whose place is to be learned."""
         out = cls.of_picture(chat, views)
         for prompt, answer in turns:
-            reply = chat.answer(answer)
-            out.add_turn(chat.question(prompt), reply, [chat.weights.get(token, 1.0) for token in reply])
-        if places:
-            for position, noun in chat.named(out.ids).items():
-                out.places[position] = places.get(noun, NOWHERE)
+            question, reply = chat.question(prompt), chat.answer(answer)
+            free = len(out.ids) + len(question) - 1  # the token that the first word of the answer follows
+            out.add_turn(question, reply, [chat.weights.get(token, 1.0) for token in reply])
+            for first, last, noun in chat.named(question + reply) if places else ():
+                first, last = (len(out.ids) - len(question + reply) + position for position in (first, last))
+                place = places.get(noun, NOWHERE)
+                out.places[last] = place
+                for position in range(free, first):
+                    out.next_places[position] = place
+                free = max(free, last + 1)
         return out
 
     @classmethod
@@ -99,7 +105,7 @@ class Sequence:
         """The picture without any turn yet."""
         ids = chat.prefix(views)
         start = len(ids)
-        return cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start, [NOWHERE] * start)
+        return cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start, [NOWHERE] * start, [NOWHERE] * start)
 
     def add_turn(self, question: list[int], reply: list[int], weights: list[float]) -> None:
         """One more branch, whose `reply` is learned."""
@@ -112,6 +118,7 @@ class Sequence:
         self.labels += [IGNORE] * (len(question) - 1) + reply + [IGNORE]
         self.weights += [0.0] * (len(question) - 1) + weights + [0.0]
         self.places += [NOWHERE] * len(turn)
+        self.next_places += [NOWHERE] * len(turn)
 
 
 def collate(sequences: list[Sequence]) -> dict[str, Tensor]:
@@ -127,7 +134,8 @@ def collate(sequences: list[Sequence]) -> dict[str, Tensor]:
     mask = causal & ((key == 0) | (key == query))
     return {
         "ids": padded("ids", PAD), "positions": padded("positions", 0), "labels": padded("labels", IGNORE),
-        "weights": padded("weights", 0.0), "places": padded("places", NOWHERE), "mask": mask.unsqueeze(1),
+        "weights": padded("weights", 0.0), "mask": mask.unsqueeze(1),
+        "places": padded("places", NOWHERE), "next_places": padded("next_places", NOWHERE),
     }
 
 

@@ -55,8 +55,8 @@ def turns_of(scene: Scene, rng: np.random.Generator, num_questions: int) -> list
 
 
 def places_of(scene: Scene) -> dict[int, Point]:
-    """The centres of what there is one of."""
-    return {group.noun.index: (group.single.cx, group.single.cy) for group in groups(scene) if group.single}
+    """Where each noun is: the centre of its leftmost object, by which captions order them."""
+    return {group.noun.index: (group.members[0].cx, group.members[0].cy) for group in groups(scene)}
 
 
 def mode_of(rng: np.random.Generator, shares: dict[str, float]) -> str:
@@ -94,17 +94,20 @@ def answer_logits(decoder: Decoder, batch: dict, image_tokens: Tensor) -> tuple[
     return decoder.logits(hidden[batch["labels"] != IGNORE]), middle
 
 
-def place_loss(middle: Tensor, places: Tensor) -> Tensor:
-    """How far the last two numbers of the state at a noun are from the place of what it names; `middle` `[B, T, H]`, `places` `[B, T, 2]`.
+def place_loss(middle: Tensor, batch: dict) -> Tensor:
+    """How far four numbers of the state at each token of a turn are from what it should know; `middle` `[B, T, H]` of `Decoder.states`.
 
-    A direction is the comparison of two places, and one word in twenty tells about it: too little to learn it from. So each noun, in
-    question and answer, is told to fetch the place of its object, before the layers that could use it.
+    The last two, at a noun: the place of what it names. A direction is the comparison of two places, and one word in twenty tells about it: too
+    little to learn it from. The two before them, in an answer: the place of what is named next, so that it goes from left to right and names nothing twice.
+    Both are there before the layers that could use them.
     """
-    known = ~places[..., 0].isnan()
-    if not known.any():
-        return middle.new_zeros(())
-    states = F.rms_norm(middle[known], middle.shape[-1:])  # as the next layer sees them
-    return F.smooth_l1_loss(states[:, -2:], PLACE_SCALE * (places[known] - 0.5))
+    states = F.rms_norm(middle, middle.shape[-1:])  # as the next layer sees them
+    losses = []
+    for places, end in ((batch["places"], states.shape[-1]), (batch["next_places"], states.shape[-1] - 2)):
+        known = ~places[..., 0].isnan()
+        if known.any():
+            losses.append(F.smooth_l1_loss(states[known][:, end - 2 : end], PLACE_SCALE * (places[known] - 0.5)))
+    return sum(losses) if losses else middle.new_zeros(())
 
 
 def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Decoder | None = None) -> dict[str, Tensor]:
@@ -121,7 +124,7 @@ def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Dec
             expected = answer_logits(teacher, batch, image_tokens)[0].log_softmax(-1)
         losses = 0.5 * losses + F.kl_div(logits.log_softmax(-1), expected, log_target=True, reduction="none").sum(-1)
     right = (logits.detach().argmax(-1) == labels).float().mean()
-    return {"text": losses @ weights / weights.sum(), "place": place_loss(middle, batch["places"]), "right": right}
+    return {"text": losses @ weights / weights.sum(), "place": place_loss(middle, batch), "right": right}
 
 
 @torch.no_grad()

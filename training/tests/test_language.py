@@ -13,7 +13,6 @@ from ocelli_training.language import QUESTION_KINDS, caption, detailed_caption, 
 from ocelli_training.nouns import MAN_MADE, NOUN_INDEX, NOUNS
 from ocelli_training.parsing import parse_caption
 from ocelli_training.scenes import KINDS, sample_scene
-from ocelli_training.train_language import places_of, turns_of
 from ocelli_training.truth import groups, place, relation
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "assets" / "nano" / "tokenizer.json"
@@ -147,18 +146,25 @@ def test_questions_about_one_scene_differ(asked):
 def test_the_chat_finds_the_nouns_that_a_text_names():
     chat = Chat(TOKENIZER)
     ids = chat.encode("Two hot dogs and a dog on a plain red background.")
-    found = {chat.decode(ids[: end + 1]).strip(): NOUNS[noun].word for end, noun in chat.named(ids).items()}
-    assert found == {"Two hot dogs": "hot dog", "Two hot dogs and a dog": "dog"}
+    found = {chat.decode(ids[first : last + 1]).strip(): NOUNS[noun].word for first, last, noun in chat.named(ids)}
+    assert found == {"hot dogs": "hot dog", "dog": "dog"}
 
 
-def test_a_sequence_knows_the_places_of_what_there_is_one_of():
-    chat, library = Chat(TOKENIZER), blank_library()
-    rng = np.random.default_rng(4)
-    for _ in range(50):
-        scene = sample_scene(rng, library, "ordinary")
-        sequence = Sequence.of(chat, [9], turns_of(scene, rng, 4), places_of(scene))
-        single = {group.noun.index: group.single for group in groups(scene) if group.single}
-        for end, noun in chat.named(sequence.ids).items():
-            x, y = sequence.places[end]
-            assert (x, y) == (single[noun].cx, single[noun].cy) if noun in single else np.isnan(x)
-        assert sum(not np.isnan(x) for x, _ in sequence.places) == sum(noun in single for noun in chat.named(sequence.ids).values())
+def test_a_sequence_knows_where_its_nouns_are_and_what_comes_next():
+    chat = Chat(TOKENIZER)
+    cat, dog = (next(noun.index for noun in NOUNS if noun.word == word) for word in ("cat", "dog"))
+    places = {cat: (0.1, 0.2), dog: (0.7, 0.8)}
+    sequence = Sequence.of(chat, [9], [("Where is the dog?", "A cat and a red dog.")], places)
+    tokens = [chat.decode([token]).strip() for token in sequence.ids]
+    known = [(token, place) for token, place in zip(tokens, sequence.places, strict=True) if place[0] == place[0]]
+    assert known == [("dog", places[dog]), ("cat", places[cat]), ("dog", places[dog])]
+    following = [(token, place) for token, place in zip(tokens, sequence.next_places, strict=True) if place[0] == place[0]]
+    # The first is the end of the question's turn, which the answer's first word follows.
+    assert [place for _, place in following] == [places[cat]] * 2 + [places[dog]] * 3
+    assert [token for token, _ in following][1:] == ["A", "and", "a", "red"]
+
+
+def test_an_absent_noun_has_no_place():
+    chat = Chat(TOKENIZER)
+    sequence = Sequence.of(chat, [9], [("Is there a zebra?", "No.")], {0: (0.5, 0.5)})
+    assert all(np.isnan(x) for x, _ in sequence.places + sequence.next_places)
