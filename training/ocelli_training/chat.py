@@ -89,15 +89,15 @@ class Sequence:
         out = cls.of_picture(chat, views)
         for prompt, answer in turns:
             question, reply = chat.question(prompt), chat.answer(answer)
-            free = len(out.ids) + len(question) - 1  # the token that the first word of the answer follows
+            start = len(out.ids)
+            free = start + len(question) - 1  # the token that the first word of the answer follows
             out.add_turn(question, reply, [chat.weights.get(token, 1.0) for token in reply])
             for first, last, noun in chat.named(question + reply) if places else ():
-                first, last = (len(out.ids) - len(question + reply) + position for position in (first, last))
                 place = places.get(noun, NOWHERE)
-                out.places[last] = place
-                for position in range(free, first):
+                out.places[start + last] = place
+                for position in range(free, start + first):
                     out.next_places[position] = place
-                free = max(free, last + 1)
+                free = max(free, start + last + 1)
         return out
 
     @classmethod

@@ -35,10 +35,10 @@ def resume(state: dict | None, model: nn.Module, heads: nn.Module | None, optimi
     return state["step"], state["minutes"]
 
 
-def load_weights(model: nn.Module, path: Path, heads: nn.Module | None = None, prefixes: tuple[str, ...] = ("",), ignore: str | None = None) -> None:
-    """Takes the parameters whose names begin with one of `prefixes`, and do not end with `ignore`, from another run's checkpoint."""
+def load_weights(model: nn.Module, path: Path, heads: nn.Module | None = None, prefixes: tuple[str, ...] = ("",)) -> None:
+    """Takes the parameters whose names begin with one of `prefixes` from another run's checkpoint."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    chosen = {k: v for k, v in state["model"].items() if k.startswith(prefixes) and not (ignore and k.endswith(ignore))}
+    chosen = {k: v for k, v in state["model"].items() if k.startswith(prefixes)}
     _, unexpected = model.load_state_dict(chosen, strict=False)
     if unexpected:
         raise ValueError(f"{path} has parameters that the model lacks: {unexpected[:3]}")

@@ -17,7 +17,6 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from .checkpoint import load_weights
 from .model import Ocelli, OcelliConfig, TextConfig
 from .quant import QLinear
 
@@ -161,11 +160,14 @@ def load_checkpoint(path: Path) -> Ocelli:
 
 def load_float(path: Path, decoder: Path | None = None) -> Ocelli:
     """The model of a checkpoint without its quantizers, with the decoder of another one if given: the 32-bit control of a quantized model."""
-    model = Ocelli()
-    load_weights(model, path, ignore="scale_factor")
+    model = load_checkpoint(path)
     if decoder:
-        load_weights(model, decoder, prefixes=("decoder.",), ignore="scale_factor")
-    return model.eval()
+        model.decoder = load_checkpoint(decoder).decoder
+    for layer in model.modules():
+        if isinstance(layer, QLinear) and layer.bits is not None:
+            layer.bits, layer.activation_bits = None, 32
+            del layer.scale_factor
+    return model
 
 
 def main() -> None:

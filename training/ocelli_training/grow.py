@@ -35,11 +35,11 @@ def into(target: Tensor, source: Tensor, rows: Tensor | slice, columns: Tensor |
         target[rows] = part
 
 
-def head_rows(small: TextConfig, large: TextConfig, heads: int, large_heads: int) -> Tensor:
-    """Rows of a wider projection to which those of `heads` heads go: each group begins where its keys and values are."""
+def head_rows(small: TextConfig, large: TextConfig) -> Tensor:
+    """Rows of the wider projection to which those of the small one's query heads go: each group begins where its keys and values are."""
     width = small.hidden_size // small.num_attention_heads
     groups = small.num_key_value_heads
-    inside, large_inside = heads // groups, large_heads // groups
+    inside, large_inside = small.num_attention_heads // groups, large.num_attention_heads // groups
     first = [group * large_inside + head for group in range(groups) for head in range(inside)]
     return torch.cat([torch.arange(width) + head * width for head in first])
 
@@ -52,7 +52,7 @@ def grow_decoder(small: Decoder, large: Decoder) -> None:
         raise ValueError("layers and key-value heads cannot be added")
     if a.hidden_size // a.num_attention_heads != b.hidden_size // b.num_attention_heads:
         raise ValueError("the heads have to stay as wide as they are")
-    h, heads = slice(0, a.hidden_size), head_rows(a, b, a.num_attention_heads, b.num_attention_heads)
+    h, heads = slice(0, a.hidden_size), head_rows(a, b)
     width = a.hidden_size // a.num_attention_heads
     kept = torch.arange(2 * a.num_key_value_heads * width)
     fused = torch.cat([heads, b.num_attention_heads * width + kept])

@@ -28,12 +28,12 @@ from .model import Decoder, Ocelli
 from .optim import Ema, Optimizer, schedule
 from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .symbols import codebook, features
-from .train_language import KINDS, PLACE_WEIGHT, POOLED, language_loss, mode_of, places_of, turns_of, views_of
+from .train_language import KINDS, PLACE_LOSS_WEIGHT, POOLED, language_loss, mode_of, places_of, turns_of, views_of
 from .train_language import make_batch as symbolic_batch
 from .train_vision import SHARES, WEIGHTS, Heads, losses, make_sample, symbol_losses, vision_losses
 
 SIDE = {"rapid": 224, "balanced": 672, "high": 672}
-SPOKEN_WEIGHTS = {"text": 1.0, "place": PLACE_WEIGHT}
+SPOKEN_WEIGHTS = {"text": 1.0, "place": PLACE_LOSS_WEIGHT}
 BATCH = {"rapid": 30, "balanced": 6, "high": 1, "patches": 48}
 
 

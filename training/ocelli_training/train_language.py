@@ -34,7 +34,7 @@ KINDS = {
     "high": (("small", "ordinary"), (0.85, 0.15)),
 }
 LONG_SHARE = 0.35  # of pictures with a long caption
-PLACE_SCALE, PLACE_WEIGHT = 4.0, 1.0
+PLACE_SCALE, PLACE_LOSS_WEIGHT = 4.0, 1.0
 POOLED = {"rapid": 3, "balanced": 12, "high": 12}
 
 
@@ -187,7 +187,7 @@ def main() -> None:
         batch = next(batches)
         tokens = batch["images"] + model.adapter.positions(POOLED[batch["mode"]])
         out = language_loss(model, batch, tokens.flatten(1, 2))
-        (out["text"] + PLACE_WEIGHT * out["place"]).backward()
+        (out["text"] + PLACE_LOSS_WEIGHT * out["place"]).backward()
         optimizer.step(schedule(progress))
         return {f"{batch['mode']}.{k}": v.item() for k, v in out.items()}
 

@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher", type=Path, help="checkpoint of the reference that the KL is measured from [that of --init]")
     parser.add_argument("--quantize", action="store_true", help="quantization-aware (2/4/8 bits), AdamW, EMA")
     parser.add_argument("--symbols", action="store_true", help="symbolic image tokens: nothing is drawn")
-    parser.add_argument("--nouns", type=int, default=60)
+    parser.add_argument("--nouns", type=int, default=264)
     parser.add_argument("--shares", default="rapid=0.5,balanced=0.5", help="of steps")
     parser.add_argument("--scenes", type=int, default=8, help="in a batch")
     parser.add_argument("--questions", type=int, default=3, help="about each scene, beside the caption")

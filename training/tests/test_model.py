@@ -133,4 +133,7 @@ def test_the_control_of_a_quantized_model_has_its_encoder_and_the_teachers_decod
     save(tmp_path / "student", student, None, None, 0, 0.0, parts=PARTS)
     control = load_float(tmp_path / "student" / "checkpoint.pt", tmp_path / "teacher" / "checkpoint.pt")
     assert torch.equal(control.vision.layers[0].mlp.fc1.effective_weight(), student.vision.layers[0].mlp.fc1.weight)
+    assert torch.equal(control.decoder.layers["segment_0"]["layer_0"].attention.output_transform.effective_weight(),
+                       teacher.decoder.layers["segment_0"]["layer_0"].attention.output_transform.weight)
+    assert not any(name.endswith("scale_factor") for name in control.state_dict())
     assert torch.equal(control.decoder.embedding.effective_weight(), teacher.decoder.embedding.weight)
