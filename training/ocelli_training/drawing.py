@@ -39,7 +39,18 @@ def _colour_matrix(thing: SceneObject) -> np.ndarray | None:
     return jitter_matrix(*thing.jitter) @ variant_matrices()[thing.variant]
 
 
-def _sprite_patch(scene: Scene, thing: SceneObject, side: int) -> tuple[np.ndarray, int, int] | None:
+def _warped(pixels: np.ndarray, distance: float, seed: int) -> np.ndarray:
+    """A sprite with its parts moved by about `distance` pixels, smoothly: the same thing in other proportions. Its edge stays, so its box does."""
+    height, width = pixels.shape[:2]
+    moves = np.zeros((6, 6, 2), np.float32)
+    moves[1:-1, 1:-1] = np.random.default_rng(seed).normal(0.0, distance, (4, 4, 2))
+    moves = cv2.resize(moves, (width, height), interpolation=cv2.INTER_CUBIC)
+    moves[..., 0] += np.arange(width, dtype=np.float32)
+    moves[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    return cv2.remap(pixels, moves, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _sprite_patch(scene: Scene, thing: SceneObject, seed: int, side: int) -> tuple[np.ndarray, int, int] | None:
     """The sprite as it lies on the canvas: premultiplied RGBA with its left and top, or None outside the canvas."""
     placement, sprite = thing.placement, scene.library.sprites[thing.sprite]
     target = placement.scale * side
@@ -47,6 +58,8 @@ def _sprite_patch(scene: Scene, thing: SceneObject, side: int) -> tuple[np.ndarr
     while level + 1 < LEVELS and (scene.library.size >> (level + 1)) * 1.15 >= target:
         level += 1
     pixels = scene.library.pixels(thing.sprite, level)
+    if thing.warp:
+        pixels = _warped(pixels, thing.warp * max(pixels.shape[:2]), seed)
     margin = 1 + math.ceil(0.03 * target) if thing.style else 1  # an outline grows outwards
     width, height = (extent * side for extent in placement.extent(sprite.aspect))
     left = max(0, math.floor(placement.cx * side - width / 2) - margin)
@@ -104,8 +117,9 @@ def _stylize(patch: np.ndarray, style: str, target: float, seed: int) -> np.ndar
 def render(scene: Scene, side: int) -> np.ndarray:
     """The scene as uint8 RGB `[side, side, 3]`; the same scene gives the same pixels."""
     canvas = paint_background(scene.background, side)
-    for number, thing in enumerate(scene.drawn):
-        found = _sprite_patch(scene, thing, side)
+    for thing in scene.drawn:
+        seed = scene.seed + thing.sprite  # the same in every view of the scene
+        found = _sprite_patch(scene, thing, seed, side)
         if found is None:
             continue
         patch, left, top = found
@@ -115,7 +129,7 @@ def render(scene: Scene, side: int) -> np.ndarray:
             colour = cv2.min(cv2.transform(patch[..., :3], matrix), cv2.merge([alpha] * 3))
             patch = cv2.merge([*cv2.split(colour), alpha])
         if thing.style in ("outline", "ink", "flat", "line-art"):
-            patch = _stylize(patch, thing.style, thing.placement.scale * side, scene.seed + number)
+            patch = _stylize(patch, thing.style, thing.placement.scale * side, seed)
         under = canvas[top : top + patch.shape[0], left : left + patch.shape[1]]
         hidden = cv2.bitwise_not(cv2.extractChannel(patch, 3))
         kept = cv2.multiply(under, cv2.merge([hidden] * 3), scale=1 / 255)

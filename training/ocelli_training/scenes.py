@@ -36,6 +36,7 @@ MIN_VISIBLE = 0.40  # of an object's box: with less, a crop does not list it
 
 # Drawing styles that the artwork does not have, so that the encoder cannot lean on one studio's shading.
 STYLES = ("outline", "ink", "flat", "line-art", "grayscale", "hue")
+MAX_WARP = 0.06  # studios differ in proportions
 _STYLE_SHARES = np.cumsum([0.16, 0.38, 0.16, 0.10, 0.08, 0.12])
 
 
@@ -74,6 +75,7 @@ class SceneObject:
     variant: int = 0  # hue step of a recoloured one, see `artwork`
     jitter: tuple[float, float, float] = (0.0, 1.0, 1.0)  # degrees of hue, brightness, saturation
     style: str | None = None
+    warp: float = 0.0  # how far its parts are moved, as a share of its size
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -141,12 +143,14 @@ def _dress(rng: np.random.Generator, sprite: Sprite, augment: bool) -> dict:
             variant = 1 + int(pick * (GREY_VARIANT - 1))
     # Line-art has no colours of its own. Living things in foreign hues are there to be recognised, not to be called blue.
     silent = style in ("line-art", "grayscale", "hue")
+    warp = max(0.0, float(rng.uniform(-0.5, 1.0))) * MAX_WARP if augment else 0.0
     return {
         "colour": None if silent else sprite.colour(variant),
         "mixed": not silent and sprite.mixed(variant),
         "variant": variant,
         "jitter": jitter,
         "style": style,
+        "warp": warp,
     }
 
 

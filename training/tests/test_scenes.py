@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from ocelli_training.artwork import VALIDATION_SETS
@@ -130,6 +131,26 @@ def test_a_crop_shows_that_part_of_the_picture(library):
         once = crop(scene, 0.4, 0.4, 0.4)
         assert [thing.sprite for thing in again.drawn] == [thing.sprite for thing in once.drawn]
         assert np.abs(render(again, 64).astype(int) - render(once, 64).astype(int)).mean() < 2
+
+
+def test_a_warped_thing_has_other_proportions_and_the_same_box(library):
+    plain = next(s for s in scenes(library, "large", 50) if len(s.objects) == 1 and s.objects[0].style is None)
+    bent = replace(plain, drawn=(replace(plain.objects[0], warp=0.06),))
+    nothing = replace(plain, drawn=())
+    first, second, empty = (render(scene, 224).astype(int) for scene in (plain, bent, nothing))
+    assert np.abs(first - second).max() > 60
+    boxes = []
+    for picture in (first, second):
+        rows, columns = np.nonzero(np.abs(picture - empty).max(-1) > 30)
+        boxes.append((rows.min(), rows.max(), columns.min(), columns.max()))
+    assert np.allclose(*boxes, atol=6)
+    part = crop(bent, 0.1, 0.1, 0.8)
+    assert np.abs(cv2.resize(render(bent, 280)[28:252, 28:252], (224, 224)).astype(int) - render(part, 224)).mean() < 4, "every view shows the same"
+
+
+def test_only_augmented_scenes_are_warped(library):
+    assert any(thing.warp for scene in scenes(library, "ordinary", 20, True) for thing in scene.objects)
+    assert not any(thing.warp or thing.style for scene in scenes(library, "ordinary", 20) for thing in scene.objects)
 
 
 def test_a_crop_does_not_list_what_it_cuts_off(library):
