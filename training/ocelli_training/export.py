@@ -139,12 +139,17 @@ def write_model(model: Ocelli, out: Path, parts: list[dict] | None) -> int:
 
 
 def config_of(state: dict[str, Tensor]) -> OcelliConfig:
-    """The configuration of a checkpoint whose decoder may be narrower than that of today; layers and head size are today's."""
+    """The configuration of a checkpoint whose decoder may be narrower or have fewer heads than that of today; layers and head size are today's."""
     text = TextConfig()
     width = text.hidden_size // text.num_attention_heads
     vocab_size, hidden_size = state["decoder.embedding.weight"].shape
-    units = state["decoder.layers.segment_0.layer_0.feed_forward.hidden_transform.linear_0.weight"].shape[0]
-    text = replace(text, vocab_size=vocab_size, hidden_size=hidden_size, intermediate_size=units, num_attention_heads=hidden_size // width)
+    first = "decoder.layers.segment_0.layer_0."
+    units = state[first + "feed_forward.hidden_transform.linear_0.weight"].shape[0]
+    heads = hidden_size // width
+    key_values = (state[first + "attention.qkv_transform.fused_linear.weight"].shape[0] // width - heads) // 2
+    text = replace(
+        text, vocab_size=vocab_size, hidden_size=hidden_size, intermediate_size=units, num_attention_heads=heads, num_key_value_heads=key_values
+    )
     return OcelliConfig(text=text)
 
 

@@ -3,8 +3,8 @@
     python -m ocelli_training.grow --checkpoint RUNS/small/checkpoint.pt --out RUNS/grown --tokenizer FILE
 
 Everything keeps its place, and what is added writes nothing yet: rows of zeros into new dimensions, columns of zeros from new heads and units. Its
-inputs are small random numbers, so that it learns. The heads of a group stay together. Works for a decoder and an adapter that are wider; the
-encoder stays as it is.
+inputs are small random numbers, so that it learns. The query heads of a group stay together; a group that is split has its keys and values twice,
+which then learn apart. Works for a decoder and an adapter that are wider or have more heads; the encoder stays as it is.
 """
 
 from __future__ import annotations
@@ -35,27 +35,34 @@ def into(target: Tensor, source: Tensor, rows: Tensor | slice, columns: Tensor |
         target[rows] = part
 
 
-def head_rows(small: TextConfig, large: TextConfig) -> Tensor:
-    """Rows of the wider projection to which those of the small one's query heads go: each group begins where its keys and values are."""
-    width = small.hidden_size // small.num_attention_heads
+def rows_of_heads(heads: list[int], width: int) -> Tensor:
+    return torch.cat([torch.arange(width) + head * width for head in heads])
+
+
+def query_heads(small: TextConfig, large: TextConfig) -> list[int]:
+    """The query heads of the large model that do what those of the small one do: each group begins where its keys and values are."""
     groups = small.num_key_value_heads
     inside, large_inside = small.num_attention_heads // groups, large.num_attention_heads // groups
-    first = [group * large_inside + head for group in range(groups) for head in range(inside)]
-    return torch.cat([torch.arange(width) + head * width for head in first])
+    return [group * large_inside + head for group in range(groups) for head in range(inside)]
 
 
 @torch.no_grad()
 def grow_decoder(small: Decoder, large: Decoder) -> None:
     """Fills `large` so that its logits are those of `small`, for inputs whose new dimensions are zero."""
     a, b = small.config, large.config
-    if (a.num_hidden_layers, a.num_kv_reuse_layers, a.num_key_value_heads) != (b.num_hidden_layers, b.num_kv_reuse_layers, b.num_key_value_heads):
-        raise ValueError("layers and key-value heads cannot be added")
+    if (a.num_hidden_layers, a.num_kv_reuse_layers) != (b.num_hidden_layers, b.num_kv_reuse_layers):
+        raise ValueError("layers cannot be added")
+    if b.num_key_value_heads % a.num_key_value_heads:
+        raise ValueError("a group of heads can be split evenly alone: the number of key-value heads has to be a multiple of that before")
     if a.hidden_size // a.num_attention_heads != b.hidden_size // b.num_attention_heads:
         raise ValueError("the heads have to stay as wide as they are")
-    h, heads = slice(0, a.hidden_size), head_rows(a, b)
-    width = a.hidden_size // a.num_attention_heads
-    kept = torch.arange(2 * a.num_key_value_heads * width)
-    fused = torch.cat([heads, b.num_attention_heads * width + kept])
+    h, width = slice(0, a.hidden_size), a.hidden_size // a.num_attention_heads
+    heads = rows_of_heads(query_heads(a, b), width)
+    # Rows of the small fused projection that those of keys and values of the large one repeat.
+    groups, times = a.num_key_value_heads, b.num_key_value_heads // a.num_key_value_heads
+    key_values = [a.num_attention_heads + part * groups + group // times for part in range(2) for group in range(groups * times)]
+    copied = rows_of_heads(list(range(a.num_attention_heads)) + key_values, width)
+    fused = torch.cat([heads, b.num_attention_heads * width + torch.arange(len(key_values) * width)])
     units = slice(0, a.intermediate_size)
     shrink = math.sqrt(a.hidden_size / b.hidden_size)  # the mean square is taken over more dimensions
     target = large.state_dict()
@@ -69,7 +76,7 @@ def grow_decoder(small: Decoder, large: Decoder) -> None:
         elif name == "embedding.weight":
             into(out.zero_(), value, slice(None), h)
         elif name.endswith("fused_linear.weight"):
-            into(out, value, fused, h)
+            into(out, value[copied], fused, h)
         elif name.endswith("q_transform.weight"):
             into(out, value, heads, h)
         elif name.endswith("attention.output_transform.weight"):

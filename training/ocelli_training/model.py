@@ -42,7 +42,7 @@ class TextConfig:
     num_hidden_layers: int = 8
     num_kv_reuse_layers: int = 3
     num_attention_heads: int = 6
-    num_key_value_heads: int = 2
+    num_key_value_heads: int = 6
     rope_theta: float = 500000.0
     rms_norm_eps: float = 1e-5
 

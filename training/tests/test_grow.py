@@ -14,7 +14,7 @@ from ocelli_training.nouns import NOUNS
 from ocelli_training.symbols import codebook
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "assets" / "nano" / "tokenizer.json"
-SMALL = TextConfig(hidden_size=128, intermediate_size=416, num_attention_heads=4)
+SMALL = TextConfig(hidden_size=128, intermediate_size=416, num_attention_heads=4, num_key_value_heads=2)
 
 
 @pytest.fixture(scope="module")
