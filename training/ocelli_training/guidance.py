@@ -1,8 +1,11 @@
-"""Where the adapter's attention should look so that an image token can say the rank of its object among the nouns of a caption, and how many there are.
+"""Where the adapter's attention should look so that an image token can say the rank of its object among the nouns of a caption, and how many
+there are.
 
-Counting what stands to the left is a relation between objects; from the ranks alone the encoder does not find it in reasonable time. So two heads
-of the adapter's layer are told: for a patch of an object, the first looks at the objects whose nouns are named before, the second at its equals,
-`1 / SHARE` of the weight for each, and the rest stays on the object itself. How much went elsewhere is the number.
+Counting what stands to the left is a relation between objects; from the ranks alone the encoder does not find it in reasonable time. So three heads
+of the adapter's layer are told: for a patch of an object, the first looks at the objects whose nouns are named before, one part of the weight for
+each noun, the second at its equals and itself, one part for each, the third at what is named after, and `SINK` parts go to the background. So the
+share of the weight that lies on objects says how many they are. A rest that stays on the object itself says nothing: object and equals have the
+same values.
 """
 
 from __future__ import annotations
@@ -16,14 +19,15 @@ from .scenes import Scene
 from .truth import groups
 
 MAX_OBJECTS = 9  # crowded scenes
-SHARE = 4  # the most that a caption names
+HEADS = 3
+SINK = 2.0  # parts of the weight for the background, where an object has one
 
 
 def object_maps(scene: Scene, grid: int) -> tuple[np.ndarray, np.ndarray]:
     """`heat` `[MAX_OBJECTS, grid * grid]`: each object as a distribution over patches (rows of zeros for none); and
-    `mixture` `[2, MAX_OBJECTS, MAX_OBJECTS]`: how much an object (row) looks at each (column), for both heads."""
+    `mixture` `[HEADS, MAX_OBJECTS, MAX_OBJECTS]`: how much an object (row) looks at each (column), for each head; the background has the rest."""
     heat = np.zeros((MAX_OBJECTS, grid * grid), np.float32)
-    mixture = np.zeros((2, MAX_OBJECTS, MAX_OBJECTS), np.float32)
+    mixture = np.zeros((HEADS, MAX_OBJECTS, MAX_OBJECTS), np.float32)
     centres = (np.arange(grid) + 0.5) / grid
     things, members = [], []
     for group in groups(scene):
@@ -36,29 +40,33 @@ def object_maps(scene: Scene, grid: int) -> tuple[np.ndarray, np.ndarray]:
         heat[i] = spread / max(spread.sum(), 1e-9)
     for rank, own in enumerate(members):
         for i in own:
-            for before in members[max(0, rank - SHARE + 1) : rank]:
-                for j in before:
-                    mixture[0, i, j] = 1.0 / (SHARE * len(before))
-            for j in own[:SHARE]:
-                mixture[1, i, j] = 1.0 / SHARE
-            for head in mixture:
-                head[i, i] += max(0.0, 1.0 - head[i].sum())
+            for head, others in ((0, members[:rank]), (2, members[rank + 1 :])):
+                for other in others:
+                    for j in other:
+                        mixture[head, i, j] = 1.0 / len(other)
+            for j in own:
+                mixture[1, i, j] = 1.0
+    mixture /= mixture.sum(-1, keepdims=True) + SINK
     return heat, mixture
 
 
-def guidance_loss(layer: EncoderLayer, features: Tensor, heat: Tensor, mixture: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the first two heads of `layer` from their targets, averaged over objects.
+def guidance_loss(layer: EncoderLayer, features: Tensor, heat: Tensor, mixture: Tensor, background: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the first heads of `layer` from their targets, averaged over objects.
 
-    `features` `[V, gh, gw, C]`; `heat` `[V, O, gh * gw]` and `mixture` `[V, 2, O, O]` of `object_maps`.
+    `features` `[V, gh, gw, C]`; `heat` `[V, O, gh * gw]` and `mixture` `[V, HEADS, O, O]` of `object_maps`; `background` `[V, gh * gw]`: where
+    nothing stands. Which of these patches has the rest of the weight is free. Views without any are left out.
     """
     x = layer.layer_norm1(features.flatten(1, 2))
     attention = layer.self_attn
     width = x.shape[-1] // attention.num_heads
-    q, k = (p(x)[..., : 2 * width].unflatten(-1, (2, width)).transpose(1, 2) for p in (attention.q_proj, attention.k_proj))
-    log_weights = torch.log_softmax(q @ k.mT / width**0.5, dim=-1)  # [V, 2, N, N]
-    wanted = mixture @ heat.unsqueeze(1)  # [V, 2, O, N]
-    seen = heat.unsqueeze(1) @ log_weights  # [V, 2, O, N]: the mean over the patches of each object
-    entropy = torch.special.entr(wanted).sum(-1)
-    divergence = -(wanted * seen).sum(-1) - entropy
-    present = (heat.sum(-1) > 0).unsqueeze(1).expand_as(divergence)
+    q, k = (p(x)[..., : HEADS * width].unflatten(-1, (HEADS, width)).transpose(1, 2) for p in (attention.q_proj, attention.k_proj))
+    log_weights = torch.log_softmax(q @ k.mT / width**0.5, dim=-1)  # [V, HEADS, N, N]
+    log_sink = log_weights.masked_fill(~background[:, None, None], -1e4).logsumexp(-1)  # [V, HEADS, N]
+    wanted = mixture @ heat.unsqueeze(1)  # [V, HEADS, O, N]
+    rest = 1.0 - mixture.sum(-1)  # [V, HEADS, O]
+    seen = heat.unsqueeze(1) @ log_weights  # [V, HEADS, O, N]: the mean over the patches of each object
+    seen_sink = (heat.unsqueeze(1) @ log_sink.unsqueeze(-1)).squeeze(-1)
+    entropy = torch.special.entr(wanted).sum(-1) + torch.special.entr(rest)
+    divergence = -(wanted * seen).sum(-1) - rest * seen_sink - entropy
+    present = ((heat.sum(-1) > 0) & background.any(-1, keepdim=True)).unsqueeze(1).expand_as(divergence)
     return divergence[present].mean() if present.any() else features.new_zeros(())

@@ -1,11 +1,14 @@
 """Symbolic image tokens: what an image token should say, as a vector that the decoder can be taught to read without any picture.
 
 Each cell of a grid over the view gets features (nouns, colours, place, size, background, and where in the order of a caption its object is
-named and how many there are of it), peaked at the centre of each object, and a fixed code book turns them into `[hidden_size]`. The language stage learns to describe such tokens, at hundreds of scenes a second; the
-vision stage learns to make them from pixels; the joint stage then lets both move.
+named, whether that is the last and how many there are of it), peaked at the centre of each object, and a fixed code book turns them into
+`[hidden_size]`. The language stage learns to describe such tokens, at hundreds of scenes a second; the vision stage learns to make them from
+pixels; the joint stage then lets both move.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -28,7 +31,7 @@ def num_words(num_nouns: int) -> int:
 
 
 def num_features(num_nouns: int) -> int:
-    return num_words(num_nouns) + NUM_RANKS + NUM_COUNTS
+    return num_words(num_nouns) + NUM_RANKS + NUM_COUNTS + 1  # the last noun that a caption names
 
 
 def codebook(num_nouns: int, hidden_size: int) -> Tensor:
@@ -36,17 +39,19 @@ def codebook(num_nouns: int, hidden_size: int) -> Tensor:
 
     More features than dimensions: colours, places and ranks and the first nouns keep the codes of the first model, which had fewer nouns and
     was narrower, so that a model grown from it (`grow.py`) knows them; the other nouns are at right angles to all that is no noun and far
-    from each other.
+    from each other, and so is the code of the last noun from all of them: it came later than the rest.
     """
     generator = torch.Generator().manual_seed(2025)
     if num_features(num_nouns) <= hidden_size:
         rows = torch.randn(hidden_size, hidden_size, generator=generator)
         return F.normalize(torch.linalg.qr(rows.T)[0].T.contiguous()[: num_features(num_nouns)], dim=-1)
     first = F.pad(codebook(FIRST_NOUNS, FIRST_SIZE), (0, hidden_size - FIRST_SIZE))
-    nouns, others = first[:FIRST_NOUNS], first[FIRST_NOUNS:]
+    nouns, others = first[:FIRST_NOUNS], first[FIRST_NOUNS:-1]
     generator.manual_seed(2026)
     added = torch.randn(num_nouns - FIRST_NOUNS, hidden_size, generator=generator)
-    return torch.cat([nouns, spread(added - added @ others.T @ others, nouns), others])
+    nouns = torch.cat([nouns, spread(added - added @ others.T @ others, nouns)])
+    last = torch.randn(1, hidden_size, generator=generator)
+    return torch.cat([nouns, others, spread(last - last @ others.T @ others, nouns)])
 
 
 def spread(rows: Tensor, fixed: Tensor, steps: int = 200) -> Tensor:
@@ -67,16 +72,41 @@ class Noise:
         self.strength = (0.5 + 0.3 * rng.random(), 1.1)
         self.token = 0.05 * rng.random()
         self.confusion = 0.15
+        self.spread = 1.0 + rng.random()  # an encoder says what an object is wherever it shows
+        self.phantom = 0.3  # and takes parts of it for something else
         self.rng = rng
 
 
-def ranks_and_counts(scene: Scene, noise: Noise | None = None) -> dict[int, tuple[int, int]]:
-    """Of each noun: its place in the order in which captions name nouns, from zero, and how many there are."""
-    found = groups(scene)
-    if noise:  # who stands side by side may change places
-        place = {id(group): group.members[0].cx + noise.rng.normal() * 0.03 for group in found}
-        found = sorted(found, key=lambda group: place[id(group)])
-    return {group.members[0].noun: (rank, len(group.members)) for rank, group in enumerate(found)}
+def order_codes(place: float, others: list[float], count: int, noise: Noise | None = None) -> np.ndarray:
+    """`[NUM_RANKS + NUM_COUNTS + 1]`: how likely each rank and number is, and that the noun is the last to be named.
+
+    `place`: where the leftmost object of this noun stands; `others`: those of the other nouns. With noise each object is unsure by itself, as the
+    objects of a picture are: two of them may think that they are the first.
+    """
+    codes = np.zeros(NUM_RANKS + NUM_COUNTS + 1, np.float32)
+    if noise:
+        place, vagueness = place + noise.rng.normal() * 0.02, noise.rng.uniform(0.005, 0.05)
+        before = [1.0 / (1.0 + math.exp(min((other - place) / vagueness, 50.0))) for other in others]
+    else:
+        before = [float(other < place) for other in others]
+    ranks = np.ones(1)
+    for share in before:
+        ranks = np.convolve(ranks, (1 - share, share))
+    last = float(np.prod(before))
+    if noise and noise.rng.random() < 0.15 and others:  # miscounted
+        step, share = noise.rng.choice((-1, 1)), noise.rng.random()
+        ranks = (1 - share) * ranks + share * ranks[np.clip(np.arange(len(ranks)) - step, 0, len(others))]
+        last = (1 - share) * last + share * noise.rng.random()
+    codes[: min(NUM_RANKS, len(ranks))] = ranks[:NUM_RANKS]
+    numbers = [(count, 1.0)]
+    if noise and noise.rng.random() < 0.2:
+        share = noise.rng.random()
+        numbers = [(count, 1 - share), (count + noise.rng.choice((-1, 1)), share)]
+    for number, share in numbers:
+        if 2 <= number <= NUM_COUNTS + 1:
+            codes[NUM_RANKS + number - 2] = share
+    codes[-1] = last
+    return codes
 
 
 def features(scene: Scene, grid: int, num_nouns: int, noise: Noise | None = None) -> np.ndarray:
@@ -87,8 +117,8 @@ def features(scene: Scene, grid: int, num_nouns: int, noise: Noise | None = None
     colour0 = num_nouns
     geometry0 = colour0 + len(COLOURS)
     background0 = geometry0 + NUM_GEOMETRY
-    rank0 = num_words(num_nouns)
-    order = ranks_and_counts(scene, noise)
+    order0 = num_words(num_nouns)
+    named = {group.members[0].noun: group.members for group in groups(scene)}
     for thing in scene.objects:
         cx, cy, w, h = thing.cx, thing.cy, thing.w, thing.h
         strength = colour_strength = 1.0
@@ -97,7 +127,8 @@ def features(scene: Scene, grid: int, num_nouns: int, noise: Noise | None = None
             w, h = w * np.exp(rng.normal() * 0.1), h * np.exp(rng.normal() * 0.1)
             strength = rng.uniform(*noise.strength)
             colour_strength = rng.uniform(0.5, 1.1)
-        sigma_x, sigma_y = max(0.5 / grid, 0.12 * w), max(0.5 / grid, 0.12 * h)
+        broad = noise.spread if noise else 1.0
+        sigma_x, sigma_y = max(0.5 / grid, 0.12 * broad * w), max(0.5 / grid, 0.12 * broad * h)
         dx, dy = centres - cx, centres - cy
         heat = np.exp(-0.5 * ((dy / sigma_y) ** 2)[:, None] - 0.5 * ((dx / sigma_x) ** 2)[None, :])
         heat = heat * (strength / max(heat.max(), 1e-6))
@@ -105,13 +136,14 @@ def features(scene: Scene, grid: int, num_nouns: int, noise: Noise | None = None
         out[..., thing.noun] += heat
         if noise and rng.random() < noise.confusion:
             out[..., int(rng.integers(num_nouns))] += heat * rng.uniform(0.0, 0.5)
+        if noise and rng.random() < noise.phantom:
+            row, column = ((np.clip(at + (rng.random() - 0.5) * size, 0, 0.999) * grid).astype(int) for at, size in ((cy, h), (cx, w)))
+            out[row, column, int(rng.integers(num_nouns))] += rng.uniform(0.0, 0.5)
         if thing.colour is not None:
             out[..., colour0 + COLOURS.index(thing.colour)] += COLOUR_WEIGHT * colour_strength * heat
-        rank, count = order[thing.noun]
-        if rank < NUM_RANKS:
-            out[..., rank0 + rank] += ORDER_WEIGHT * colour_strength * heat
-        if 2 <= count <= NUM_COUNTS + 1:
-            out[..., rank0 + NUM_RANKS + count - 2] += ORDER_WEIGHT * colour_strength * heat
+        others = [members[0].cx for noun, members in named.items() if noun != thing.noun]
+        order = order_codes(named[thing.noun][0].cx, others, len(named[thing.noun]), noise)
+        out[..., order0:] += (ORDER_WEIGHT * colour_strength * heat)[..., None] * order
         scaled = GEOMETRY_WEIGHT * heat
         out[..., geometry0] -= scaled * (dx * grid)[None, :]
         out[..., geometry0 + 1] -= scaled * (dy * grid)[:, None]

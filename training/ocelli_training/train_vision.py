@@ -19,15 +19,17 @@ from torch import Tensor, nn
 
 from .checkpoint import latest, load_weights, resume, save
 from .data import loader, pixels, zoomed_scene
+from .drawing import BACKGROUND_LABEL
 from .guidance import guidance_loss, object_maps
 from .loop import train
 from .model import Ocelli
 from .optim import Optimizer, schedule
 from .scenes import Library, patch_labels, render, sample_scene
-from .symbols import NUM_RANKS, codebook, features, num_words
+from .symbols import NUM_COUNTS, NUM_RANKS, codebook, features, num_words
 
 
-SHARES = [0.5, 0.3, 0.15, 0.05]  # of crowded, zoomed, large and ordinary scenes
+ONE_LOGIT = 1.6  # what the code of a number, or of the last noun, has to exceed: there is none for one
+SHARES = [0.3, 0.2, 0.35, 0.15]  # of crowded, zoomed, large and ordinary scenes
 
 
 class Heads(nn.Module):
@@ -61,7 +63,8 @@ def make_sample(rng: np.random.Generator, *, library: Library, side: int, patch_
 
 def symbol_losses(tokens: Tensor, target: Tensor, book: Tensor, nouns: int, name: str) -> dict[str, Tensor]:
     """Image tokens `[V, P * P, H]` against features `[V, P * P, features]`: weighted squared error of the codes, and cross-entropies at the
-    peaks of objects: the noun, and its rank among the nouns of a caption."""
+    peaks of objects: the noun, its rank among the nouns of a caption, whether
+    it is the last of them, and how many there are of it."""
     heat = target[..., :nouns].amax(-1)
     error = (tokens - target @ book).square().mean(-1)
     weight = 1.0 + 15.0 * heat
@@ -72,6 +75,15 @@ def symbol_losses(tokens: Tensor, target: Tensor, book: Tensor, nouns: int, name
         soft = target[..., part][peaks]
         logits = 8.0 * tokens[peaks] @ book[part].T
         out[name + suffix] = F.cross_entropy(logits, soft / soft.sum(-1, keepdim=True)) if peaks.any() else heat.new_zeros(())
+    counts = slice(ranks.stop, ranks.stop + NUM_COUNTS)
+    peaks = heat > 0.4
+    several = target[..., counts][peaks]
+    number = torch.where(several.amax(-1) > 0.25, several.argmax(-1) + 1, 0)
+    logits = F.pad(8.0 * tokens[peaks] @ book[counts].T, (1, 0), value=ONE_LOGIT)
+    last = 8.0 * tokens[peaks] @ book[-1] - ONE_LOGIT
+    is_last = (target[..., -1][peaks] > 0.25).float()
+    out[name + "_last"] = F.binary_cross_entropy_with_logits(last, is_last) if peaks.any() else heat.new_zeros(())
+    out[name + "_count"] = F.cross_entropy(logits, number) if peaks.any() else heat.new_zeros(())
     return out
 
 
@@ -90,7 +102,8 @@ def vision_losses(model: Ocelli, heads: Heads, batch: dict, nouns: int, frozen_l
     bag = (batch["pooled"][..., : num_words(nouns)].amax(1) > 0.1).float()
     similarity = F.normalize(heads.image(registers), dim=-1) @ F.normalize(heads.text(bag), dim=-1).T * heads.temperature.exp()
     target = torch.arange(len(similarity))
-    out["guide"] = guidance_loss(model.adapter.layer, patches, batch["heat"], batch["mixture"])
+    background = batch["patch_labels"].flatten(1) == BACKGROUND_LABEL
+    out["guide"] = guidance_loss(model.adapter.layer, patches, batch["heat"], batch["mixture"], background)
     out["contrast"] = 0.5 * (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target))
     return out, patches
 
@@ -106,7 +119,9 @@ def losses(model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, f
 
 
 WEIGHTS = {
-    "patch": 1.0, "dense": 1.0, "dense_noun": 0.5, "dense_rank": 0.5, "pooled": 1.0, "pooled_noun": 0.5, "pooled_rank": 0.75, "contrast": 0.1, "guide": 0.5,
+    "patch": 1.0, "contrast": 0.1, "guide": 1.0,
+    "dense": 1.0, "dense_noun": 0.5, "dense_rank": 1.5, "dense_count": 1.0, "dense_last": 1.0,
+    "pooled": 1.0, "pooled_noun": 0.5, "pooled_rank": 1.5, "pooled_count": 1.0, "pooled_last": 1.0,
 }
 
 
