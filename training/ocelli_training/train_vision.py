@@ -63,27 +63,24 @@ def make_sample(rng: np.random.Generator, *, library: Library, side: int, patch_
 
 def symbol_losses(tokens: Tensor, target: Tensor, book: Tensor, nouns: int, name: str) -> dict[str, Tensor]:
     """Image tokens `[V, P * P, H]` against features `[V, P * P, features]`: weighted squared error of the codes, and cross-entropies at the
-    peaks of objects: the noun, its rank among the nouns of a caption, whether
-    it is the last of them, and how many there are of it."""
+    peaks of objects: the noun, its rank among the nouns of a caption, whether it is the last of them, and how many there are of it."""
     heat = target[..., :nouns].amax(-1)
     error = (tokens - target @ book).square().mean(-1)
     weight = 1.0 + 15.0 * heat
     out = {name: (error * weight).sum() / weight.sum() * book.shape[1]}
-    ranks = slice(num_words(nouns), num_words(nouns) + NUM_RANKS)
-    for suffix, part in (("_noun", slice(0, nouns)), ("_rank", ranks)):
-        peaks = (heat > 0.4) & (target[..., part].amax(-1) > 0.25)
-        soft = target[..., part][peaks]
-        logits = 8.0 * tokens[peaks] @ book[part].T
-        out[name + suffix] = F.cross_entropy(logits, soft / soft.sum(-1, keepdim=True)) if peaks.any() else heat.new_zeros(())
-    counts = slice(ranks.stop, ranks.stop + NUM_COUNTS)
     peaks = heat > 0.4
-    several = target[..., counts][peaks]
-    number = torch.where(several.amax(-1) > 0.25, several.argmax(-1) + 1, 0)
-    logits = F.pad(8.0 * tokens[peaks] @ book[counts].T, (1, 0), value=ONE_LOGIT)
-    last = 8.0 * tokens[peaks] @ book[-1] - ONE_LOGIT
-    is_last = (target[..., -1][peaks] > 0.25).float()
-    out[name + "_last"] = F.binary_cross_entropy_with_logits(last, is_last) if peaks.any() else heat.new_zeros(())
-    out[name + "_count"] = F.cross_entropy(logits, number) if peaks.any() else heat.new_zeros(())
+    if not peaks.any():
+        return out
+    wanted, said = target[peaks], 8.0 * tokens[peaks] @ book.T
+    ranks = slice(num_words(nouns), num_words(nouns) + NUM_RANKS)
+    counts = slice(ranks.stop, ranks.stop + NUM_COUNTS)
+    for suffix, part in (("_noun", slice(0, nouns)), ("_rank", ranks)):
+        has = wanted[:, part].amax(-1) > 0.25
+        if has.any():  # of more nouns than there are ranks, the later ones have none
+            out[name + suffix] = F.cross_entropy(said[has][:, part], F.normalize(wanted[has][:, part], p=1, dim=-1))
+    number = torch.where(wanted[:, counts].amax(-1) > 0.25, wanted[:, counts].argmax(-1) + 1, 0)
+    out[name + "_count"] = F.cross_entropy(F.pad(said[:, counts], (1, 0), value=ONE_LOGIT), number)
+    out[name + "_last"] = F.binary_cross_entropy_with_logits(said[:, -1] - ONE_LOGIT, (wanted[:, -1] > 0.25).float())
     return out
 
 

@@ -58,6 +58,9 @@ def test_other_layers_or_heads_are_refused(models):
     deeper = Ocelli(OcelliConfig(text=TextConfig(num_hidden_layers=9)))
     with pytest.raises(ValueError, match="layers"):
         grow(small, deeper)
+    uneven = Ocelli(OcelliConfig(text=TextConfig(num_key_value_heads=3)))
+    with pytest.raises(ValueError, match="multiple"):
+        grow(small, uneven)
 
 
 def test_the_size_of_a_checkpoint_is_read_from_its_shapes(models):

@@ -12,6 +12,7 @@ from ocelli_training.guidance import HEADS, SINK, guidance_loss, object_maps
 from ocelli_training.model import EncoderLayer
 from ocelli_training.scenes import sample_scene
 from ocelli_training.symbols import NUM_COUNTS, NUM_RANKS, Noise, codebook, features, num_features, num_words, order_codes
+from ocelli_training.train_vision import symbol_losses
 from ocelli_training.truth import groups
 
 NUM_NOUNS = 60
@@ -78,6 +79,26 @@ def test_the_cell_of_an_object_says_its_rank_and_how_many_there_are(scenes):
                 assert cell[first + NUM_RANKS + len(group.members) - 2] > 0.3
                 checked += 1
     assert checked > 10
+
+
+def test_each_part_of_a_wrong_token_has_its_loss(scenes):
+    book, chosen = codebook(264, 192), [scene for scene in scenes if len(scene.objects) > 1]
+    target = torch.from_numpy(np.stack([features(scene, 12, 264) for scene in chosen]))
+    right = symbol_losses(target @ book, target, book, 264, "pooled")
+    assert set(right) == {"pooled", "pooled_noun", "pooled_rank", "pooled_count", "pooled_last"}
+    first = num_words(264)
+    parts = {"noun": slice(0, 264), "rank": slice(first, first + NUM_RANKS), "count": slice(first + NUM_RANKS, -1), "last": slice(-1, None)}
+    for name, part in parts.items():
+        without = target.clone()
+        without[..., part] = 0.0
+        wrong = symbol_losses(without @ book, target, book, 264, "pooled")
+        assert wrong[f"pooled_{name}"] > 1.5 * right[f"pooled_{name}"], name
+        assert wrong["pooled"] > right["pooled"]
+
+
+def test_a_picture_of_nothing_has_the_loss_of_its_codes_alone():
+    book = codebook(264, 192)
+    assert set(symbol_losses(torch.zeros(1, 9, 192), torch.zeros(1, 9, len(book)), book, 264, "pooled")) == {"pooled"}
 
 
 def test_the_weight_that_guided_attention_has_on_objects_says_how_many_they_are(scenes):
