@@ -84,12 +84,16 @@ class Sequence:
     next_places: list[Point] = field(default_factory=list)  # in an answer, before a noun: where what is named next is
 
     @classmethod
-    def of(cls, chat: Chat, views: list[int], turns: list[tuple[str, str]], places: dict[int, Point] | None = None) -> Sequence:
-        """`places`: noun -> where it is, of those whose place is to be learned."""
+    def of(
+        cls, chat: Chat, views: list[int], turns: list[tuple[str, str]], places: dict[int, Point] | None = None, length: int | None = None
+    ) -> Sequence:
+        """`places`: noun -> where it is, of those whose place is to be learned. Turns with which it would exceed `length` tokens are left out."""
         out = cls.of_picture(chat, views)
         for prompt, answer in turns:
             question, reply = chat.question(prompt), chat.answer(answer)
             start = len(out.ids)
+            if length is not None and start + len(question) + len(reply) > length:
+                continue
             free = start + len(question) - 1  # the token that the first word of the answer follows
             out.add_turn(question, reply, [chat.weights.get(token, 1.0) for token in reply])
             for first, last, noun in chat.named(question + reply) if places else ():
@@ -121,9 +125,9 @@ class Sequence:
         self.next_places += [NOWHERE] * len(turn)
 
 
-def collate(sequences: list[Sequence]) -> dict[str, Tensor]:
-    """Pads to the longest; `mask` `[B, 1, T, T]` is causal inside the picture and each branch."""
-    length = max(len(s.ids) for s in sequences)
+def collate(sequences: list[Sequence], length: int | None = None) -> dict[str, Tensor]:
+    """Pads to `length` or the longest; `mask` `[B, 1, T, T]` is causal inside the picture and each branch."""
+    length = length or max(len(s.ids) for s in sequences)
 
     def padded(name: str, value: float | Point) -> Tensor:
         return torch.tensor([getattr(s, name) + [value] * (length - len(s.ids)) for s in sequences])

@@ -60,7 +60,7 @@ def guidance_loss(layer: EncoderLayer, features: Tensor, heat: Tensor, mixture: 
     attention = layer.self_attn
     width = x.shape[-1] // attention.num_heads
     q, k = (p(x)[..., : HEADS * width].unflatten(-1, (HEADS, width)).transpose(1, 2) for p in (attention.q_proj, attention.k_proj))
-    log_weights = torch.log_softmax(q @ k.mT / width**0.5, dim=-1)  # [V, HEADS, N, N]
+    log_weights = torch.log_softmax((q @ k.mT).float() / width**0.5, dim=-1)  # [V, HEADS, N, N]
     log_sink = log_weights.masked_fill(~background[:, None, None], -1e4).logsumexp(-1)  # [V, HEADS, N]
     wanted = mixture @ heat.unsqueeze(1)  # [V, HEADS, O, N]
     rest = 1.0 - mixture.sum(-1)  # [V, HEADS, O]

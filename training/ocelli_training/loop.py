@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -21,7 +22,10 @@ def train(
     """
     started, saved, shown = time.monotonic() - elapsed * 60, time.monotonic(), {}
     while (now := (time.monotonic() - started) / 60) < minutes:
-        for name, value in one_step(step, now / minutes).items():
+        losses = one_step(step, now / minutes)
+        if not all(map(math.isfinite, losses.values())):
+            raise ArithmeticError(f"step {step}: {losses}; the last checkpoint is from before it")
+        for name, value in losses.items():
             shown[name] = shown.get(name, value) * 0.97 + value * 0.03
         step += 1
         if step % PRINT_STEPS == 0:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .quant import QEmbedding, QLinear
+from .quant import QEmbedding, QLinear, round_ste
 
 
 @dataclass
@@ -37,12 +37,12 @@ class VisionConfig:
 @dataclass
 class TextConfig:
     vocab_size: int = 1024
-    hidden_size: int = 192
-    intermediate_size: int = 640
+    hidden_size: int = 256
+    intermediate_size: int = 832
     num_hidden_layers: int = 8
     num_kv_reuse_layers: int = 3
-    num_attention_heads: int = 6
-    num_key_value_heads: int = 6
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 8
     rope_theta: float = 500000.0
     rms_norm_eps: float = 1e-5
 
@@ -138,6 +138,21 @@ class PatchEmbed(nn.Module):
         return self.proj(x.flatten(3))
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v over `[..., tokens, d]`; a query looks where `mask` is true.
+
+    Written out: on a CPU the gradient of PyTorch's fused attention takes half of the time of a training step.
+    """
+    return attention_weights(q @ k.mT, mask, q.shape[-1] ** -0.5) @ v
+
+
+def attention_weights(scores: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    weights = scores.float() * scale
+    if mask is not None:
+        weights = weights.masked_fill(~mask, -1e9)
+    return weights.softmax(-1).to(scores.dtype)
+
+
 class SelfAttention(nn.Module):
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
@@ -149,7 +164,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (p(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out_proj(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -289,10 +304,17 @@ class Adapter(nn.Module):
     def forward(self, features: Tensor, pooled: int) -> Tensor:
         return self.pool(features, pooled) + self.positions(pooled)
 
+    def project(self, features: Tensor) -> Tensor:
+        """The layer and the linear map: `[V, H, gh, gw]`."""
+        return self.proj(self.layer(features.flatten(1, 2))).unflatten(1, features.shape[1:3]).permute(0, 3, 1, 2)
+
     def pool(self, features: Tensor, pooled: int) -> Tensor:
         """The image tokens before their position embedding."""
-        _, height, width, _ = features.shape
-        x = self.proj(self.layer(features.flatten(1, 2))).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return self.pool_projected(self.project(features), pooled)
+
+    def pool_projected(self, x: Tensor, pooled: int) -> Tensor:
+        """The convolution and the average pooling of what `project` gives."""
+        height, width = x.shape[2:]
         # No non-linearity stands between convolution and pooling: pool the nine shifted grids, then one product.
         x = F.pad(x, (1, 1, 1, 1))
         stride = (height // pooled, width // pooled)
@@ -312,7 +334,11 @@ class RmsNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
+        return rms_norm(x, self.weight, self.eps)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight
 
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -328,10 +354,15 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
 
+def rotate_and_norm(x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The rotation comes first, then the norm of each head (SEMANTICS 1.2)."""
+    return rms_norm(rotate(x, cos, sin), weight, eps)
+
+
 def fake_quantize_kv(x: Tensor) -> Tensor:
-    """8-bit cache: one scale for each token and KV head (last dimension)."""
+    """8-bit cache: one scale for each token and KV head (last dimension). The gradient is that of the identity: keys and values learn in QAT."""
     scale = x.detach().abs().amax(-1, keepdim=True) / 127.0
-    return (x / scale.clamp_min(1e-30)).round().clamp(-127, 127) * scale
+    return round_ste(x / scale.clamp_min(1e-30)).clamp(-127, 127) * scale
 
 
 class DecoderAttention(nn.Module):
@@ -355,26 +386,29 @@ class DecoderAttention(nn.Module):
     def split(self, x: Tensor, heads: int) -> Tensor:
         return x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
 
+    def positioned(self, x: Tensor, heads: int, norm: RmsNorm, rope: tuple[Tensor, Tensor]) -> Tensor:
+        return rotate_and_norm(self.split(x, heads), *rope, norm.weight, norm.eps)
+
     def forward(self, x: Tensor, kv: tuple[Tensor, Tensor] | None, rope, mask: Tensor | None, quantize_kv: bool):
         n = self.norm(x)
         if self.reuse:
-            q = self.q_norm["query_norm"](rotate(self.split(self.q_transform(n), self.heads), *rope))
+            q = self.positioned(self.q_transform(n), self.heads, self.q_norm["query_norm"], rope)
             k, v = kv
         else:
             h, g, d = self.heads, self.kv_heads, self.head_dim
             q, k, v = self.qkv_transform["fused_linear"](n).split([h * d, g * d, g * d], dim=-1)
-            # The rotation comes first, then the per-head norm (SEMANTICS 1.2).
-            q = self.qk_norm["query_norm"](rotate(self.split(q, h), *rope))
-            k = self.qk_norm["key_norm"](rotate(self.split(k, g), *rope))
+            q = self.positioned(q, h, self.qk_norm["query_norm"], rope)
+            k = self.positioned(k, g, self.qk_norm["key_norm"], rope)
             v = self.split(v, g)
             if quantize_kv:
                 k, v = fake_quantize_kv(k), fake_quantize_kv(v)
             if kv is not None:
                 k, v = torch.cat([kv[0], k], dim=2), torch.cat([kv[1], v], dim=2)
         groups = self.heads // self.kv_heads
-        out = F.scaled_dot_product_attention(
-            q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), attn_mask=mask, is_causal=mask is None
-        )
+        if mask is None:
+            mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(k.shape[2] - q.shape[2])
+        keys, values = (k, v) if groups == 1 else (k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1))
+        out = attend(q, keys, values, mask)
         return x + self.output_transform(out.transpose(1, 2).flatten(2)), (k, v)
 
 
@@ -471,6 +505,21 @@ class Ocelli(nn.Module):
     def image_tokens(self, pixels: Tensor, pooled: int) -> Tensor:
         features, _ = self.vision(pixels)
         return self.adapter(features, pooled)
+
+
+def compile_parts(model: Ocelli) -> None:
+    """Fuses what lies between the products, for training on a CPU; needs a C++ compiler. Parameters keep their names.
+
+    Attention layers are not compiled as a whole: PyTorch 2.15 compiles the gradient of the norm of their keys to NaN.
+    """
+    torch._dynamo.config.recompile_limit = 64  # one for each shape and kind of layer
+    parts = globals()
+    for name in ("rms_norm", "rotate_and_norm", "attention_weights"):
+        parts[name] = torch.compile(parts[name], dynamic=False)
+    layers = [model.vision.patch_embed, *model.vision.layers, model.adapter.layer]
+    layers += [layer.feed_forward for segment in model.decoder.layers.values() for layer in segment.values()]
+    for layer in layers:
+        layer.forward = torch.compile(layer.forward, dynamic=False)
 
 
 def init_weights(module: nn.Module) -> None:

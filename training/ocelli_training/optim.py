@@ -8,20 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from .quant import QLinear
+from .precision import has_bf16
 
 
 @torch.no_grad()
 def orthogonalise(update: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz iteration towards the nearest orthogonal matrix (Muon), for a stack `[matrices, rows, columns]` with rows <= columns.
 
-    In f32: many CPUs have no fast bf16.
+    In f32 where a CPU has no fast bf16: there it takes seconds.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = update / update.flatten(1).norm(dim=1).clamp_min(1e-7)[:, None, None]
+    x = x.bfloat16() if has_bf16() else x
     for _ in range(steps):
         gram = x @ x.mT
-        x = torch.baddbmm(a * x, torch.baddbmm(b * gram, gram, gram, alpha=c), x)
-    return x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.float()
 
 
 class Muon(torch.optim.Optimizer):

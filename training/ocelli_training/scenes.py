@@ -36,7 +36,9 @@ MIN_VISIBLE = 0.40  # of an object's box: with less, a crop does not list it
 
 # Drawing styles that the artwork does not have, so that the encoder cannot lean on one studio's shading.
 STYLES = ("outline", "ink", "flat", "line-art", "grayscale", "hue")
+STYLED, FOREIGN_COLOURS = 0.55, 0.3  # shares of objects drawn in one, and of these in colours that are not theirs
 MAX_WARP = 0.06  # studios differ in proportions
+TURNED, MAX_TURN, MAX_STRETCH = 0.3, 55.0, 1.3  # and in which way up and how slender a thing is drawn
 _STYLE_SHARES = np.cumsum([0.16, 0.38, 0.16, 0.10, 0.08, 0.12])
 
 
@@ -135,14 +137,14 @@ def _dress(rng: np.random.Generator, sprite: Sprite, augment: bool) -> dict:
     if recolour < 0.35 and NOUNS[sprite.noun].man_made and sprite.bright_variants:
         variant = sprite.bright_variants[int(pick * len(sprite.bright_variants))]
     jitter = tuple(low + (high - low) * u for low, high, u in zip(JITTER_LOW, JITTER_HIGH, (hue, gain, saturation), strict=True))
-    if augment and styled < 0.55:
+    if augment and styled < STYLED:
         style = STYLES[int(np.searchsorted(_STYLE_SHARES, which))]
-        if style == "grayscale":
-            variant = GREY_VARIANT
-        elif style == "hue":
-            variant = 1 + int(pick * (GREY_VARIANT - 1))
+    foreign = style in ("grayscale", "hue") or (style is not None and rng.random() < FOREIGN_COLOURS)
+    if foreign:
+        grey = style == "grayscale" or (style != "hue" and pick < 0.4)
+        variant = GREY_VARIANT if grey else 1 + int(pick * 97 % 1 * (GREY_VARIANT - 1))
     # Line-art has no colours of its own. Living things in foreign hues are there to be recognised, not to be called blue.
-    silent = style in ("line-art", "grayscale", "hue")
+    silent = foreign or style == "line-art"
     warp = max(0.0, float(rng.uniform(-0.5, 1.0))) * MAX_WARP if augment else 0.0
     return {
         "colour": None if silent else sprite.colour(variant),
@@ -157,7 +159,12 @@ def _dress(rng: np.random.Generator, sprite: Sprite, augment: bool) -> dict:
 def _object(rng: np.random.Generator, sprite: Sprite, size: float, augment: bool) -> SceneObject:
     """An object of this size (longer side of its box), not placed yet."""
     angle, mirrored, stretch = rng.random(3).tolist()
-    placement = Placement(0.5, 0.5, size, 0.92 + 0.16 * stretch, (angle * 2 - 1) ** 3 * 22, mirrored < 0.5)
+    stretch, angle = 0.92 + 0.16 * stretch, (angle * 2 - 1) ** 3 * 22
+    if augment:
+        if rng.random() < TURNED:
+            angle = float(rng.uniform(-MAX_TURN, MAX_TURN))
+        stretch *= MAX_STRETCH ** float(rng.uniform(-1, 1))
+    placement = Placement(0.5, 0.5, size, stretch, angle, mirrored < 0.5)
     width, height = placement.extent(sprite.aspect)
     factor = size / max(width, height)
     placement = replace(placement, scale=size * factor)

@@ -24,9 +24,10 @@ from .data import loader, pixels
 from .export import PARTS, load_checkpoint, quantize_model
 from .guidance import object_maps
 from .loop import train
-from .model import Decoder, Ocelli
+from .model import Decoder, Ocelli, compile_parts
 from .optim import Ema, Optimizer, schedule
 from .scenes import Library, Scene, patch_labels, render, sample_scene
+from .precision import mixed_precision
 from .symbols import codebook, features
 from .train_language import KINDS, PLACE_LOSS_WEIGHT, POOLED, language_loss, mode_of, places_of, turns_of, views_of
 from .train_language import make_batch as symbolic_batch
@@ -34,6 +35,7 @@ from .train_vision import SHARES, WEIGHTS, Heads, losses, make_sample, symbol_lo
 
 SIDE = {"rapid": 224, "balanced": 672, "high": 672}
 SPOKEN_WEIGHTS = {"text": 1.0, "place": PLACE_LOSS_WEIGHT}
+LENGTH = {"rapid": 104, "balanced": 256, "high": 832}  # tokens of a picture with its turns
 BATCH = {"rapid": 30, "balanced": 6, "high": 1, "patches": 48}
 
 
@@ -64,7 +66,7 @@ def make_batch(
     mode = mode_of(rng, shares)
     if mode == "symbols":
         return symbolic_batch(
-            rng, library=library, chat=chat, book=book, tokens=3000, max_objects=[1, 2, 4],
+            rng, library=library, chat=chat, book=book, tokens=4000, max_objects=[2, 4, 4],
             shares={"rapid": 0.45, "balanced": 0.45, "high": 0.1},
         )
     if mode == "patches":
@@ -88,10 +90,10 @@ def make_batch(
             heat, mixture = map(torch.from_numpy, object_maps(view, side // patch_size))
             heats.append(heat)
             mixtures.append(mixture)
-        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng, 4), places_of(scene)))
+        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), places_of(scene), LENGTH[mode]))
     more = {"pixels": images, "patch_labels": labels, "pooled": targets, "heat": heats, "mixture": mixtures}
     more = {name: torch.stack(views) for name, views in more.items()}
-    return {**collate(sequences), **more, "mode": mode}
+    return {**collate(sequences, LENGTH[mode]), **more, "mode": mode}
 
 
 def joint_losses(
@@ -115,7 +117,7 @@ def joint_losses(
                 # The stem and the first windowed layers see the same 224-pixel windows in rapid mode, and learn there.
                 local = min(model.config.vision.global_layers) if mode == "balanced" else 0
                 out, patches = vision_losses(model, heads, batch, nouns, max(local, frozen_layers))
-            tokens = model.adapter.pool(patches, pooled)
+            tokens = model.adapter.pool(patches, pooled).float()
             out |= symbol_losses(tokens, batch["pooled"], book, nouns, "pooled")
     if learns != "vision":
         with torch.set_grad_enabled(learns != "decoder"):
@@ -148,6 +150,7 @@ def main() -> None:
     parser.add_argument("--ema", type=float, default=0.98)
     parser.add_argument("--seed", type=int, default=700_000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="faster, after some minutes of compiling")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -177,6 +180,8 @@ def main() -> None:
     trained = {"all": [model, heads], "vision": [model.vision, model.adapter, heads], "decoder": [model.decoder]}[args.learns]
     optimizer = Optimizer(trained, args.matrix_lr or None, args.lr)
     step, elapsed = resume(state, model, heads, optimizer)
+    if args.compile:
+        compile_parts(model)
     ema = Ema(model, args.ema)
     if state:
         ema.shadow = state["model"]
@@ -191,7 +196,8 @@ def main() -> None:
 
     def one_step(step: int, progress: float) -> dict[str, float]:
         batch = next(batches)
-        out = joint_losses(model, heads, batch, book, args.nouns, args.learns, args.frozen_layers, teacher)
+        with mixed_precision():
+            out = joint_losses(model, heads, batch, book, args.nouns, args.learns, args.frozen_layers, teacher)
         loss = sum(weight * v for k, v in out.items() for name, weight in SPOKEN_WEIGHTS.items() if k.endswith(name))
         loss = loss + args.vision_weight * sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS)
         (loss / args.accumulate).backward()

@@ -8,6 +8,7 @@ One picture, one caption and four questions share a sequence. Rapid, balanced an
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from .checkpoint import latest, load_weights, resume, save
 from .data import loader
 from .language import caption, detailed_caption, questions
 from .loop import train
-from .model import Decoder, Ocelli
+from .model import Decoder, Ocelli, compile_parts
 from .optim import Optimizer, schedule
 from .scenes import Library, Scene, crop, sample_scene
+from .precision import mixed_precision
 from .symbols import codebook, noisy_tokens
 from .truth import groups
 
@@ -34,6 +36,9 @@ KINDS = {
     "high": (("small", "ordinary"), (0.85, 0.15)),
 }
 LONG_SHARE = 0.35  # of pictures with a long caption
+ORDER_BLUR = 0.012  # of the side
+MAX_QUESTIONS = 14
+LENGTH = {"rapid": 160, "balanced": 320, "high": 896}  # tokens of a picture with its turns: filled up, so that little is padded
 PLACE_SCALE, PLACE_LOSS_WEIGHT = 4.0, 1.0
 POOLED = {"rapid": 3, "balanced": 12, "high": 12}
 
@@ -45,13 +50,22 @@ def views_of(scene: Scene, mode: str) -> list[Scene]:
     return [scene] + [crop(scene, x, y, 0.5) for y in (0.0, 0.5) for x in (0.0, 0.5)]
 
 
-def turns_of(scene: Scene, rng: np.random.Generator, num_questions: int) -> list[tuple[str, str]]:
-    """A caption and questions; often a long caption in place of a question."""
+def unsure(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with objects moved by a hair: of two that stand nearly one above the other either may be named first.
+
+    An encoder cannot tell which is the first there. The decoder has to see both orders, or it says one of them twice when its guess was wrong.
+    """
+    moves = rng.normal(0.0, ORDER_BLUR, len(scene.objects)).tolist()
+    return replace(scene, objects=tuple(replace(thing, cx=thing.cx + move) for thing, move in zip(scene.objects, moves, strict=True)))
+
+
+def turns_of(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """A caption, often a long one as well, and questions: as many as there are."""
+    scene = unsure(scene, rng)
     turns = [(CAPTION_PROMPT, caption(scene, rng))]
     if rng.random() < LONG_SHARE:
         turns.append((LONG_CAPTION_PROMPT, detailed_caption(scene)))
-    left = num_questions + 1 - len(turns)
-    return turns + [(question, answer) for question, answer, _ in questions(scene, rng, left)]
+    return turns + [(question, answer) for question, answer, _ in questions(scene, rng, MAX_QUESTIONS)]
 
 
 def places_of(scene: Scene) -> dict[int, Point]:
@@ -73,25 +87,22 @@ def make_batch(
     most = max_objects[int(rng.integers(len(max_objects)))]
     pooled = POOLED[mode]
     sequences, images = [], []
-    budget = tokens
-    while budget > 0:
+    for _ in range(max(1, tokens // LENGTH[mode])):
         kinds, weights = KINDS[mode]
         kind = kinds[int(rng.choice(len(kinds), p=weights))]
         while len((scene := sample_scene(rng, library, kind)).objects) > most:
             pass
         views = views_of(scene, mode)
-        sequence = Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng, 4), places_of(scene))
+        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), places_of(scene), LENGTH[mode]))
         images.append(np.stack([noisy_tokens(v, pooled, len(library.nouns), book, rng) for v in views]))
-        sequences.append(sequence)
-        budget -= len(sequence.ids)
-    return {**collate(sequences), "images": torch.from_numpy(np.stack(images)), "mode": mode}
+    return {**collate(sequences, LENGTH[mode]), "images": torch.from_numpy(np.stack(images)), "mode": mode}
 
 
 def answer_logits(decoder: Decoder, batch: dict, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
     """`[labels, vocab]` for the tokens of the answers, and `Decoder.states`' middle ones; `image_tokens` `[B, N, H]` with positions."""
     embeddings = splice(decoder.embedding.lookup(batch["ids"]), batch["ids"], image_tokens)
     hidden, middle = decoder.states(embeddings, batch["positions"], batch["mask"])
-    return decoder.logits(hidden[batch["labels"] != IGNORE]), middle
+    return decoder.logits(hidden[batch["labels"] != IGNORE]).float(), middle
 
 
 def place_loss(middle: Tensor, batch: dict) -> Tensor:
@@ -162,6 +173,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5000)
     parser.add_argument("--ground", action="store_true", help="lexical grounding of the embedding, before the first step")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="faster, after a minute or two of compiling")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -173,6 +185,8 @@ def main() -> None:
     model.adapter.requires_grad_(False)
     model.adapter.position_embedding.requires_grad_(True)
     optimizer = Optimizer([model.decoder, model.adapter], args.matrix_lr, args.lr)
+    if args.compile:
+        compile_parts(model)
     state = latest(args.run)
     step, elapsed = resume(state, model, None, optimizer)
     if args.init and not state:
@@ -186,7 +200,8 @@ def main() -> None:
     def one_step(step: int, progress: float) -> dict[str, float]:
         batch = next(batches)
         tokens = batch["images"] + model.adapter.positions(POOLED[batch["mode"]])
-        out = language_loss(model, batch, tokens.flatten(1, 2))
+        with mixed_precision():
+            out = language_loss(model, batch, tokens.flatten(1, 2))
         (out["text"] + PLACE_LOSS_WEIGHT * out["place"]).backward()
         optimizer.step(schedule(progress))
         return {f"{batch['mode']}.{k}": v.item() for k, v in out.items()}

@@ -22,8 +22,9 @@ from .data import loader, pixels, zoomed_scene
 from .drawing import BACKGROUND_LABEL
 from .guidance import guidance_loss, object_maps
 from .loop import train
-from .model import Ocelli
+from .model import Ocelli, compile_parts
 from .optim import Optimizer, schedule
+from .precision import mixed_precision
 from .scenes import Library, patch_labels, render, sample_scene
 from .symbols import NUM_COUNTS, NUM_RANKS, codebook, features, num_words
 
@@ -91,13 +92,14 @@ def vision_losses(model: Ocelli, heads: Heads, batch: dict, nouns: int, frozen_l
     labels = torch.where(labels == -1, nouns, labels)
     weight = torch.ones(nouns + 1)
     weight[nouns] = 0.1
-    logits = heads.patch(patches.flatten(0, 2))
+    logits = heads.patch(patches.flatten(0, 2)).float()
     out = {"patch": F.cross_entropy(logits, labels, weight=weight, ignore_index=-2)}
     known = (labels >= 0) & (labels < nouns)
     out["accuracy"] = (logits.detach()[known].argmax(-1) == labels[known]).float().mean()
     # What the caption names: nouns, colours, background.
     bag = (batch["pooled"][..., : num_words(nouns)].amax(1) > 0.1).float()
     similarity = F.normalize(heads.image(registers), dim=-1) @ F.normalize(heads.text(bag), dim=-1).T * heads.temperature.exp()
+    similarity = similarity.float()
     target = torch.arange(len(similarity))
     background = batch["patch_labels"].flatten(1) == BACKGROUND_LABEL
     out["guide"] = guidance_loss(model.adapter.layer, patches, batch["heat"], batch["mixture"], background)
@@ -107,10 +109,11 @@ def vision_losses(model: Ocelli, heads: Heads, batch: dict, nouns: int, frozen_l
 
 def losses(model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, frozen_layers: int) -> dict[str, Tensor]:
     out, patches = vision_losses(model, heads, batch, nouns, frozen_layers)
+    projected = model.adapter.project(patches)
     for name in ("dense", "pooled"):
         if name in batch:
             grid = int(batch[name].shape[1] ** 0.5)
-            tokens = model.adapter.pool(patches, grid)
+            tokens = model.adapter.pool_projected(projected, grid).float()
             out |= symbol_losses(tokens, batch[name], book, nouns, name)
     return out
 
@@ -138,6 +141,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="faster, after a minute or two of compiling")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -151,11 +155,14 @@ def main() -> None:
     step, elapsed = resume(state, model, heads, optimizer)
     if args.init and not state:
         load_weights(model, args.init, heads)
+    if args.compile:
+        compile_parts(model)
     make = partial(make_sample, library=library, side=args.side, patch_size=model.config.vision.patch_size, shares=args.shares)
     batches = loader(make, args.batch, seed=args.seed + step, workers=args.workers)
 
     def one_step(step: int, progress: float) -> dict[str, float]:
-        out = losses(model, heads, next(batches), book, args.nouns, args.frozen_layers)
+        with mixed_precision():
+            out = losses(model, heads, next(batches), book, args.nouns, args.frozen_layers)
         sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS).backward()
         optimizer.step(schedule(progress))
         return {k: v.item() for k, v in out.items()}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ocelli_training.blank import blank_library
-from ocelli_training.chat import Chat, Sequence
+from ocelli_training.chat import PAD, Chat, Sequence, collate
 from ocelli_training.language import QUESTION_KINDS, caption, detailed_caption, noun_phrase, questions
 from ocelli_training.nouns import MAN_MADE, NOUN_INDEX, NOUNS
 from ocelli_training.parsing import parse_caption
 from ocelli_training.scenes import KINDS, sample_scene
+from ocelli_training.train_language import unsure
 from ocelli_training.truth import groups, place, relation
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "assets" / "nano" / "tokenizer.json"
@@ -168,3 +170,21 @@ def test_an_absent_noun_has_no_place():
     chat = Chat(TOKENIZER)
     sequence = Sequence.of(chat, [9], [("Is there a zebra?", "No.")], {0: (0.5, 0.5)})
     assert all(np.isnan(x) for x, _ in sequence.places + sequence.next_places)
+
+
+def test_turns_that_find_no_room_are_left_out():
+    chat, turns = Chat(TOKENIZER), [(f"How many {word} are there?", "Two.") for word in ("cats", "dogs", "bears", "crabs")]
+    whole = Sequence.of(chat, [9], turns)
+    short = Sequence.of(chat, [9], turns, length=len(whole.ids) - 1)
+    assert short.ids == Sequence.of(chat, [9], turns[:3]).ids
+    batch = collate([short], len(whole.ids))
+    assert batch["ids"].shape == (1, len(whole.ids)) and batch["ids"][0, -1] == PAD
+
+
+def test_of_two_things_nearly_above_each_other_either_is_named_first(spoken):
+    scene = next(scene for scene, *_ in spoken if len(groups(scene)) == 2 and len(scene.objects) == 2)
+    rng, (first, second) = np.random.default_rng(0), scene.objects
+    for gap, orders in ((0.005, 2), (0.2, 1)):
+        apart = replace(scene, objects=(replace(first, cx=0.4), replace(second, cx=0.4 + gap)))
+        named = {tuple(group.noun.word for group in groups(unsure(apart, rng))) for _ in range(50)}
+        assert len(named) == orders

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ocelli_training.chat import IGNORE, IMAGE, Sequence, collate, splice
 from ocelli_training.checkpoint import save
 from ocelli_training.export import PARTS, load_float, pack_codes, quantize_model, write_model
-from ocelli_training.model import Ocelli, RwVitDet, VisionConfig
+from ocelli_training.model import Decoder, Ocelli, RwVitDet, TextConfig, VisionConfig, attend
 from ocelli_training.quant import QLinear, fake_quantize_activations, least_squares_factor
 from ocelli_training.restore import restore
 
@@ -137,3 +137,21 @@ def test_the_control_of_a_quantized_model_has_its_encoder_and_the_teachers_decod
                        teacher.decoder.layers["segment_0"]["layer_0"].attention.output_transform.weight)
     assert not any(name.endswith("scale_factor") for name in control.state_dict())
     assert torch.equal(control.decoder.embedding.effective_weight(), teacher.decoder.embedding.weight)
+
+
+def test_keys_and_values_learn_while_the_cache_is_rounded():
+    torch.manual_seed(0)
+    decoder = Decoder(TextConfig(vocab_size=8, hidden_size=32, intermediate_size=32, num_attention_heads=1, num_key_value_heads=1))
+    decoder.quantize_kv = True
+    decoder(torch.randn(1, 5, 32), torch.arange(5)[None], None).square().sum().backward()
+    fused = decoder.layers["segment_0"]["layer_0"].attention.qkv_transform["fused_linear"].weight.grad
+    query, key, value = fused.split(32)
+    assert all(part.abs().max() > 0 for part in (query, key, value))
+
+
+def test_attention_is_that_of_pytorch():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 7, 32)
+    mask = torch.ones(7, 7, dtype=torch.bool).tril()
+    torch.testing.assert_close(attend(q, k, v), F.scaled_dot_product_attention(q, k, v))
+    torch.testing.assert_close(attend(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, is_causal=True))

@@ -12,6 +12,7 @@ from ocelli_training.artwork import VALIDATION_SETS
 from ocelli_training.backgrounds import PATTERNS, paint_background, sample_background
 from ocelli_training.colours import COLOUR_INDEX, COLOURS, name_pixels, paint
 from ocelli_training.library import Library
+from ocelli_training.nouns import NOUNS
 from ocelli_training.scenes import KINDS, crop, overlap, patch_labels, render, sample_scene
 
 
@@ -146,6 +147,21 @@ def test_a_warped_thing_has_other_proportions_and_the_same_box(library):
     assert np.allclose(*boxes, atol=6)
     part = crop(bent, 0.1, 0.1, 0.8)
     assert np.abs(cv2.resize(render(bent, 280)[28:252, 28:252], (224, 224)).astype(int) - render(part, 224)).mean() < 4, "every view shows the same"
+
+
+def test_things_in_foreign_colours_have_no_colour_word(library):
+    things = [thing for scene in scenes(library, "ordinary", 300, augment=True) for thing in scene.objects]
+    foreign = [thing for thing in things if thing.style and thing.variant and thing.colour is None]
+    assert {thing.style for thing in foreign} >= {"ink", "outline", "flat", "hue", "grayscale"}
+    living = [thing for thing in things if thing.variant and not NOUNS[thing.noun].man_made]
+    assert living and all(thing.colour is None and not thing.mixed for thing in living)
+
+
+def test_only_augmented_scenes_are_turned_far(library):
+    def most(augment: bool) -> float:
+        return max(abs(thing.placement.angle) for scene in scenes(library, "ordinary", 200, augment) for thing in scene.objects)
+
+    assert most(False) <= 22 < 45 < most(True)
 
 
 def test_only_augmented_scenes_are_warped(library):
