@@ -71,7 +71,9 @@ def make_batch(
         )
     if mode == "patches":
         samples = (make_sample(rng, library=library, side=224, patch_size=patch_size, shares=SHARES) for _ in range(BATCH[mode]))
-        return {**torch.utils.data.default_collate(list(samples)), "mode": mode}
+        batch = torch.utils.data.default_collate(list(samples))
+        del batch["dense"]  # a token of one patch and one of sixteen cannot both say a noun as loudly
+        return {**batch, "mode": mode}
     side, pooled, nouns = SIDE[mode], POOLED[mode], len(library.nouns)
     sequences, images, labels, targets, heats, mixtures = [], [], [], [], [], []
     for _ in range(BATCH[mode]):
