@@ -108,7 +108,7 @@ impl Isa {
     }
 
     /// The spelling of `OCELLI_ISA`.
-    fn option(self) -> &'static str {
+    pub fn option(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
             #[cfg(target_arch = "x86_64")]

@@ -214,7 +214,7 @@ fn greedy_tokens_are_the_same_on_every_instruction_set() {
         // The instruction set is chosen once a process.
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "--nocapture", "decoder::tests::print_greedy_tokens"])
-            .env(ocelli_kernels::ISA_VARIABLE, isa.name().trim_end_matches("_vnni"))
+            .env(ocelli_kernels::ISA_VARIABLE, isa.option())
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
