@@ -106,7 +106,7 @@ def chat():
 
 def small_model(quantized: bool = False) -> Ocelli:
     torch.manual_seed(0)
-    text = TextConfig(hidden_size=64, num_attention_heads=4, intermediate_size=64, num_hidden_layers=3, num_kv_reuse_layers=1)
+    text = TextConfig(hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64, num_hidden_layers=3, num_kv_reuse_layers=1)
     model = Ocelli(OcelliConfig(text=text))
     if quantized:
         quantize_model(model, PARTS)
