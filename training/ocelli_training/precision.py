@@ -13,4 +13,3 @@ def has_bf16() -> bool:
 def mixed_precision() -> torch.autocast:
     """The context for the forward pass of a training step: weights, sums of layers and losses stay f32."""
     return torch.autocast("cpu", torch.bfloat16, enabled=has_bf16())
-

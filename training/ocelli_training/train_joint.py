@@ -70,10 +70,9 @@ def make_batch(
             shares={"rapid": 0.45, "balanced": 0.45, "high": 0.1},
         )
     if mode == "patches":
-        samples = (make_sample(rng, library=library, side=224, patch_size=patch_size, shares=SHARES) for _ in range(BATCH[mode]))
-        batch = torch.utils.data.default_collate(list(samples))
-        del batch["dense"]  # a token of one patch and one of sixteen cannot both say a noun as loudly
-        return {**batch, "mode": mode}
+        # Not dense: a token of one patch and one of sixteen cannot both say a noun as loudly.
+        sample = partial(make_sample, rng, library=library, side=224, patch_size=patch_size, shares=SHARES, dense=False)
+        return {**torch.utils.data.default_collate([sample() for _ in range(BATCH[mode])]), "mode": mode}
     side, pooled, nouns = SIDE[mode], POOLED[mode], len(library.nouns)
     sequences, images, labels, targets, heats, mixtures = [], [], [], [], [], []
     for _ in range(BATCH[mode]):

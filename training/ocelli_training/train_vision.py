@@ -44,13 +44,16 @@ class Heads(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(2.3))
 
 
-def make_sample(rng: np.random.Generator, *, library: Library, side: int, patch_size: int, shares: list[float]) -> dict:
+def make_sample(
+    rng: np.random.Generator, *, library: Library, side: int, patch_size: int, shares: list[float], dense: bool = True
+) -> dict:
+    """`dense`: at 224, what a token of each single patch should say as well."""
     draw = rng.random()
     if side == 224:
         # Labels of patches come from crowded and zoomed scenes, the order of objects from whole ones.
         kind = ("crowded", "zoomed", "large", "ordinary")[int(np.searchsorted(np.cumsum(shares), draw * sum(shares)))]
         scene = zoomed_scene(rng, library) if kind == "zoomed" else sample_scene(rng, library, kind, augment=True)
-        grids = {"dense": side // patch_size, "pooled": 3}
+        grids = {"dense": side // patch_size, "pooled": 3} if dense else {"pooled": 3}
     else:
         scene = sample_scene(rng, library, ("ordinary", "small", "crowded")[int(np.searchsorted([0.6, 0.8], draw))], augment=True)
         grids = {"pooled": 12}

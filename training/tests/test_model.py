@@ -155,3 +155,13 @@ def test_attention_is_that_of_pytorch():
     mask = torch.ones(7, 7, dtype=torch.bool).tril()
     torch.testing.assert_close(attend(q, k, v), F.scaled_dot_product_attention(q, k, v))
     torch.testing.assert_close(attend(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, is_causal=True))
+
+
+def test_bf16_products_change_no_output_much():
+    torch.manual_seed(0)
+    vision, pixels = RwVitDet(SMALL), torch.rand(2, 3, 32, 32)
+    exact, _ = vision(pixels)
+    with torch.autocast("cpu", torch.bfloat16):  # slow where `has_bf16` is false, but the same
+        rounded, _ = vision(pixels)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).norm() / exact.norm() < 0.02  # bf16 has 8 bits: 0.4% a product

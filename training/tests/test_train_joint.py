@@ -52,7 +52,7 @@ def test_a_batch_for_patches_teaches_the_encoder_and_its_adapter(cache, monkeypa
     monkeypatch.setitem(train_joint.BATCH, "patches", 2)
     taught, out = learned(cache, "all", {"patches": 1}, monkeypatch)
     assert taught == {"vision", "adapter"}
-    assert "patch" in out and "text" not in out
+    assert "patch" in out and "pooled" in out and "dense" not in out and "text" not in out
 
 
 def test_a_symbolic_batch_teaches_the_decoder_and_the_token_positions(cache, monkeypatch):
