@@ -9,20 +9,21 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from .processes import rank
 from .scenes import Library, Scene, crop, sample_scene
 
 
 class Samples(IterableDataset):
-    """Endless samples of `make(rng)`; each worker and each run (`seed`) has a random stream of its own."""
+    """Endless samples of `make(rng)`; each worker, each process and each run (`seed`) has a random stream of its own."""
 
     def __init__(self, make: Callable[[np.random.Generator], dict], seed: int) -> None:
-        self.make, self.seed = make, seed
+        self.make, self.seed, self.rank = make, seed, rank()
 
     def __iter__(self) -> Iterator[dict]:
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
         info = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng([self.seed, info.id if info else 0])
+        rng = np.random.default_rng([self.seed, info.id if info else 0, self.rank])
         while True:
             yield self.make(rng)
 

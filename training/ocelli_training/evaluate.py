@@ -35,7 +35,7 @@ STYLES = {"training": TRAIN_SETS, "openmoji": VALIDATION_SETS}
 # The mode whose scenes are asked about for the goals, all of them; others only for the details.
 ASKED_MODE = "balanced"
 SEED = 9000
-# Training draws from seeds of two numbers. A number that is left out counts as zero, so that a last one that is not keeps these scenes apart.
+# Training draws from seeds of three numbers. A number that is left out counts as zero, so that a last one that is not keeps these scenes apart.
 HELD_OUT = 1
 
 

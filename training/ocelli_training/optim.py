@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .quant import QLinear
 from .precision import has_bf16
+from .processes import share_gradients
+from .quant import QLinear
 
 
 @torch.no_grad()
@@ -76,6 +77,7 @@ class Optimizer:
         self.parameters = matrices + others
 
     def step(self, factor: float, clip: float = 1.0) -> None:
+        share_gradients(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, clip)
         groups = [group for part in self.parts for group in part.param_groups]
         for group, base in zip(groups, self.base, strict=True):

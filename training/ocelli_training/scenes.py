@@ -30,6 +30,8 @@ _SIZES = {
     "large": {1: (0.30, 0.90), 2: (0.30, 0.60), 3: (0.30, 0.50), 4: (0.30, 0.45)},
     "small": {n: (0.06, 0.14) for n in (1, 2, 3, 4)},
 }
+# To count is harder than to name, and is practised more than it is asked for.
+EQUALS, EQUALS_TRAINED = 0.30, 0.45
 _COUNTS = np.cumsum([0.22, 0.30, 0.26, 0.22])
 MAX_OVERLAP = 0.10  # of the smaller of two boxes
 MIN_VISIBLE = 0.40  # of an object's box: with less, a crop does not list it
@@ -78,6 +80,7 @@ class SceneObject:
     jitter: tuple[float, float, float] = (0.0, 1.0, 1.0)  # degrees of hue, brightness, saturation
     style: str | None = None
     warp: float = 0.0  # how far its parts are moved, as a share of its size
+    named_later: float = 0.0  # how much further right it seems to stand when nouns are put in order, see `train_language.unsure`
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -106,10 +109,10 @@ def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, 
     return width * height / max(smaller, 1e-9)
 
 
-def _choose_sprites(rng: np.random.Generator, library: Library, count: int) -> list[Sprite]:
-    """Sprites for `count` objects; in a third of scenes with room for it, several show the same noun."""
+def _choose_sprites(rng: np.random.Generator, library: Library, count: int, equals: float) -> list[Sprite]:
+    """Sprites for `count` objects; in a share `equals` of scenes with room for it, several show the same noun."""
     together = 1
-    if count >= 2 and rng.random() < 0.30:
+    if count >= 2 and rng.random() < equals:
         together = int(rng.integers(2, min(count, 4) + 1))
     sprites: list[Sprite] = []
     draws = rng.random((count, 2)).tolist()
@@ -226,9 +229,10 @@ def sample_scene(rng: np.random.Generator, library: Library, kind: str = "ordina
     else:
         count = 1 + int(np.searchsorted(_COUNTS, rng.random()))
         low, high = _SIZES[kind][count]
+        sprites = _choose_sprites(rng, library, count, EQUALS_TRAINED if augment else EQUALS)
         things = [
             _object(rng, sprite, low * (high / low) ** size, augment)
-            for sprite, size in zip(_choose_sprites(rng, library, count), rng.random(count).tolist(), strict=True)
+            for sprite, size in zip(sprites, rng.random(count).tolist(), strict=True)
         ]
         things = _place(rng, things, low)
     objects = tuple(things)

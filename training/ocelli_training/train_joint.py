@@ -28,6 +28,7 @@ from .model import Decoder, Ocelli, compile_parts
 from .optim import Ema, Optimizer, schedule
 from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .precision import mixed_precision
+from .processes import join
 from .symbols import codebook, features
 from .train_language import KINDS, PLACE_LOSS_WEIGHT, POOLED, language_loss, mode_of, places_of, turns_of, views_of
 from .train_language import make_batch as symbolic_batch
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument("--run", required=True, type=Path)
     parser.add_argument("--vision", type=Path, help="checkpoint for encoder, adapter and heads")
     parser.add_argument("--language", type=Path, help="checkpoint for the decoder and the token positions")
-    parser.add_argument("--init", type=Path, help="checkpoint for everything")
+    parser.add_argument("--init", type=Path, help="checkpoint for everything that the two before do not give")
     parser.add_argument("--quantize", action="store_true", help="quantization-aware (2/4/8 bits), AdamW, EMA")
     parser.add_argument("--teacher", type=Path, help="checkpoint of a decoder to learn from as well: that of the 32-bit model, for QAT")
     parser.add_argument("--learns", choices=("all", "vision", "decoder"), default="all", help="vision: encoder and adapter, without the language loss")
@@ -151,8 +152,10 @@ def main() -> None:
     parser.add_argument("--ema", type=float, default=0.98)
     parser.add_argument("--seed", type=int, default=700_000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw; 0: none of their own")
     parser.add_argument("--compile", action="store_true", help="faster, after some minutes of compiling")
     args = parser.parse_args()
+    join()
     torch.set_num_threads(args.threads)
 
     library = Library.load(args.sprites, nouns=args.nouns)
@@ -166,12 +169,12 @@ def main() -> None:
     if goes_on:
         quantize_model(model, parts)
     if not state:
+        if args.init:
+            load_weights(model, args.init, heads)
         if args.vision:
             load_weights(model, args.vision, heads, prefixes=("vision.", "adapter."))
         if args.language:
             load_weights(model, args.language, prefixes=("decoder.", "adapter.position_embedding"))
-        if args.init:
-            load_weights(model, args.init, heads)
     if parts:
         if not goes_on:
             quantize_model(model, parts)
@@ -193,7 +196,7 @@ def main() -> None:
     if args.learns == "decoder":
         shares.pop("patches", None)
     make = partial(make_batch, library=library, chat=chat, patch_size=model.config.vision.patch_size, shares=shares, book=book.numpy())
-    batches = loader(make, None, seed=args.seed + step, workers=1)
+    batches = loader(make, None, seed=args.seed + step, workers=args.workers)
 
     def one_step(step: int, progress: float) -> dict[str, float]:
         batch = next(batches)

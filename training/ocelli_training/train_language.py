@@ -26,6 +26,7 @@ from .model import Decoder, Ocelli, compile_parts
 from .optim import Optimizer, schedule
 from .scenes import Library, Scene, crop, sample_scene
 from .precision import mixed_precision
+from .processes import join
 from .symbols import codebook, noisy_tokens
 from .truth import groups
 
@@ -36,7 +37,7 @@ KINDS = {
     "high": (("small", "ordinary"), (0.85, 0.15)),
 }
 LONG_SHARE = 0.35  # of pictures with a long caption
-ORDER_BLUR = 0.012  # of the side
+ORDER_BLUR = 0.06  # of the side
 MAX_QUESTIONS = 14
 LENGTH = {"rapid": 160, "balanced": 320, "high": 896}  # tokens of a picture with its turns: filled up, so that little is padded
 PLACE_SCALE, PLACE_LOSS_WEIGHT = 4.0, 1.0
@@ -51,12 +52,13 @@ def views_of(scene: Scene, mode: str) -> list[Scene]:
 
 
 def unsure(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene with objects moved by a hair: of two that stand nearly one above the other either may be named first.
+    """The scene with nouns named in the order in which they would stand if each were moved a little. Where things are stays as it is.
 
-    An encoder cannot tell which is the first there. The decoder has to see both orders, or it says one of them twice when its guess was wrong.
+    An encoder often cannot tell which of two is the first, and its tokens may claim the same rank for both. A decoder that has seen one order
+    alone believes them and names a thing twice; one that has seen both has to remember what it has said.
     """
-    moves = rng.normal(0.0, ORDER_BLUR, len(scene.objects)).tolist()
-    return replace(scene, objects=tuple(replace(thing, cx=thing.cx + move) for thing, move in zip(scene.objects, moves, strict=True)))
+    shifts = rng.normal(0.0, ORDER_BLUR, len(scene.objects)).tolist()
+    return replace(scene, objects=tuple(replace(thing, named_later=shift) for thing, shift in zip(scene.objects, shifts, strict=True)))
 
 
 def turns_of(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
@@ -175,6 +177,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="faster, after a minute or two of compiling")
     args = parser.parse_args()
+    join()
     torch.set_num_threads(args.threads)
 
     library = Library.load(args.sprites, nouns=args.nouns)

@@ -29,6 +29,9 @@ from .loop import train
 from .model import Decoder, Ocelli
 from .optim import Ema, Optimizer, schedule
 from .parsing import parse_caption
+from .precision import mixed_precision
+from .processes import join
+from .quant import QLinear
 from .rewards import CAPTION, readable, reward
 from .rloo import kl_estimate, rloo_loss, token_log_probs
 from .sampling import sample
@@ -66,6 +69,16 @@ def image_tokens(model: Ocelli, batch: dict) -> Tensor:
     pooled = POOLED[batch["mode"]]
     tokens = batch["images"] + model.adapter.positions(pooled) if "images" in batch else model.image_tokens(batch["pixels"], pooled)
     return tokens.reshape(len(batch["scenes"]), -1, tokens.shape[-1])
+
+
+@torch.no_grad()
+def follow(sampler: Decoder, decoder: Decoder) -> None:
+    """Gives `sampler`, which is not quantized, the weights that `decoder` computes with: to sample, each is used dozens of times."""
+    parts = dict(sampler.named_modules())
+    for name, part in decoder.named_modules():
+        if isinstance(part, QLinear):
+            parts[name].weight.copy_(part.effective_weight())
+    sampler.load_state_dict({k: v for k, v in decoder.state_dict().items() if "norm" in k}, strict=False)
 
 
 @dataclass
@@ -178,6 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--measure", type=int, default=0, help="fresh scenes of each mode to measure before and after; 0: none")
     parser.add_argument("--seed", type=int, default=800_000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw; 0: none of their own")
     return parser
 
 
@@ -188,6 +202,7 @@ def main() -> None:
         parser.error("--samples: leave-one-out needs at least 2 answers to each prompt")
     if is_quantized(args.init) and not args.quantize:
         parser.error(f"--init: {args.init} is quantized; add --quantize")
+    number = join()
     torch.set_num_threads(args.threads)
 
     library = Library.load(args.sprites, nouns=args.nouns)
@@ -201,6 +216,8 @@ def main() -> None:
     model.decoder.requires_grad_(True)
     reference = load_checkpoint(args.teacher or args.init).decoder.requires_grad_(False)
     reference.quantize_kv = is_quantized(args.teacher or args.init)
+    sampler = Ocelli(model.config).decoder.requires_grad_(False)
+    sampler.quantize_kv = model.decoder.quantize_kv
     optimizer = Optimizer([model.decoder], None if args.quantize else args.matrix_lr or None, args.lr)
     tuned = deepcopy(model)
     state = latest(args.run)
@@ -212,14 +229,16 @@ def main() -> None:
     shares = {k: float(v) for k, v in (item.split("=") for item in args.shares.split(","))}
     book = codebook(args.nouns, model.config.text.hidden_size).numpy() if args.symbols else None
     make = partial(make_batch, library=library, scenes=args.scenes, num_questions=args.questions, book=book)
-    batches = loader(partial(make, shares=shares), None, seed=args.seed + step, workers=1)
-    generator = torch.Generator().manual_seed(args.seed + step)
+    batches = loader(partial(make, shares=shares), None, seed=args.seed + step, workers=args.workers)
+    generator = torch.Generator().manual_seed(args.seed + step + number * 1_000_003)
 
     def one_step(step: int, progress: float) -> dict[str, float]:
         batch = next(batches)
-        tokens = image_tokens(model, batch)
-        said = roll_out(model.decoder, chat, batch, tokens, args.samples, args.max_new_tokens, generator)
-        loss, shown = rloo_losses(model.decoder, reference, chat, batch, tokens, said, args.kl_weight)
+        follow(sampler, model.decoder)
+        with mixed_precision():
+            tokens = image_tokens(model, batch).float()
+            said = roll_out(sampler, chat, batch, tokens, args.samples, args.max_new_tokens, generator)
+            loss, shown = rloo_losses(model.decoder, reference, chat, batch, tokens, said, args.kl_weight)
         (loss / args.accumulate).backward()
         if (step + 1) % args.accumulate == 0:
             optimizer.step(schedule(progress, floor=0.03))
@@ -230,7 +249,7 @@ def main() -> None:
         save(args.run, model, None, optimizer, step, minutes, raw=model.state_dict(), parts=parts, average=ema.shadow)
 
     train(one_step, checkpoint, args.minutes, step, elapsed)
-    if args.measure:
+    if args.measure and number == 0:
         learned = deepcopy(model)
         learned.load_state_dict(ema.shadow)
         rng, columns = np.random.default_rng(MEASURE_SEED), {}

@@ -1,6 +1,6 @@
 """Stage 1: the encoder and the adapter, from scratch, on drawn scenes.
 
-    python -m ocelli_training.train_vision --sprites CACHE --run RUNS/vision --minutes 40 [--side 224|672] [--init FILE]
+    python -m ocelli_training.train_vision --sprites CACHE --run RUNS/vision --minutes 40 [--large-views 7] [--init FILE]
 
 Losses: the noun under each patch (dense labels), the contrastive loss of the registers against the caption's words, and the symbolic
 image tokens (`symbols.py`) that the decoder learns to read meanwhile. Checkpoints every few minutes; the same command resumes.
@@ -25,12 +25,15 @@ from .loop import train
 from .model import Ocelli, compile_parts
 from .optim import Optimizer, schedule
 from .precision import mixed_precision
+from .processes import join
 from .scenes import Library, patch_labels, render, sample_scene
 from .symbols import NUM_COUNTS, NUM_RANKS, codebook, features, num_words
 
 
+LOGITS = 8.0  # of a code that is said in full
 ONE_LOGIT = 1.6  # what the code of a number, or of the last noun, has to exceed: there is none for one
-SHARES = [0.3, 0.2, 0.35, 0.15]  # of crowded, zoomed, large and ordinary scenes
+SHARES = [0.3, 0.2, 0.35, 0.15]  # of crowded, zoomed, large and ordinary scenes at 224
+LARGE_KINDS, LARGE_SHARES = ("ordinary", "large", "small", "crowded"), np.cumsum([0.55, 0.2, 0.1, 0.15])  # at 672
 
 
 class Heads(nn.Module):
@@ -55,7 +58,7 @@ def make_sample(
         scene = zoomed_scene(rng, library) if kind == "zoomed" else sample_scene(rng, library, kind, augment=True)
         grids = {"dense": side // patch_size, "pooled": 3} if dense else {"pooled": 3}
     else:
-        scene = sample_scene(rng, library, ("ordinary", "small", "crowded")[int(np.searchsorted([0.6, 0.8], draw))], augment=True)
+        scene = sample_scene(rng, library, LARGE_KINDS[int(np.searchsorted(LARGE_SHARES, draw))], augment=True)
         grids = {"pooled": 12}
     nouns = len(library.nouns)
     sample = {"pixels": pixels(render(scene, side)), "patch_labels": torch.from_numpy(patch_labels(scene, side // patch_size)).long()}
@@ -75,7 +78,7 @@ def symbol_losses(tokens: Tensor, target: Tensor, book: Tensor, nouns: int, name
     peaks = heat > 0.4
     if not peaks.any():
         return out
-    wanted, said = target[peaks], 8.0 * tokens[peaks] @ book.T
+    wanted, said = target[peaks], LOGITS * tokens[peaks] @ book.T
     ranks = slice(num_words(nouns), num_words(nouns) + NUM_RANKS)
     counts = slice(ranks.stop, ranks.stop + NUM_COUNTS)
     for suffix, part in (("_noun", slice(0, nouns)), ("_rank", ranks)):
@@ -124,7 +127,7 @@ def losses(model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, f
 WEIGHTS = {
     "patch": 1.0, "contrast": 0.1, "guide": 1.0,
     "dense": 1.0, "dense_noun": 0.5, "dense_rank": 1.5, "dense_count": 1.0, "dense_last": 1.0,
-    "pooled": 1.0, "pooled_noun": 0.5, "pooled_rank": 1.5, "pooled_count": 1.0, "pooled_last": 1.0,
+    "pooled": 1.0, "pooled_noun": 0.5, "pooled_rank": 1.5, "pooled_count": 1.5, "pooled_last": 1.0,
 }
 
 
@@ -134,7 +137,8 @@ def main() -> None:
     parser.add_argument("--run", required=True, type=Path)
     parser.add_argument("--init", type=Path)
     parser.add_argument("--nouns", type=int, default=264)
-    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--large-views", type=int, default=0, help="pictures of 672 pixels a step, beside the batch of 224; each costs as much as nine of them")
+    parser.add_argument("--no-dense", action="store_true", help="no tokens of single patches at 224")
     parser.add_argument("--shares", type=float, nargs=4, default=SHARES, help="of crowded, zoomed, large, ordinary scenes at 224")
     parser.add_argument("--frozen-layers", type=int, default=0, help="the stem and that many layers of the encoder stay as they are")
     parser.add_argument("--batch", type=int, default=32)
@@ -143,9 +147,10 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw; 0: none of their own")
     parser.add_argument("--compile", action="store_true", help="faster, after a minute or two of compiling")
     args = parser.parse_args()
+    join()
     torch.set_num_threads(args.threads)
 
     library = Library.load(args.sprites, nouns=args.nouns)
@@ -160,15 +165,23 @@ def main() -> None:
         load_weights(model, args.init, heads)
     if args.compile:
         compile_parts(model)
-    make = partial(make_sample, library=library, side=args.side, patch_size=model.config.vision.patch_size, shares=args.shares)
-    batches = loader(make, args.batch, seed=args.seed + step, workers=args.workers)
+    make = partial(make_sample, library=library, patch_size=model.config.vision.patch_size, shares=args.shares, dense=not args.no_dense)
+    views = {224: args.batch, 672: args.large_views}
+    batches = {
+        side: loader(partial(make, side=side), count, seed=args.seed + side + step, workers=args.workers) for side, count in views.items() if count
+    }
+    # The stem and the first windowed layers see the same 224-pixel windows at both sides, and learn at 224.
+    frozen_layers = {224: args.frozen_layers, 672: max(args.frozen_layers, min(model.config.vision.global_layers))}
 
     def one_step(step: int, progress: float) -> dict[str, float]:
-        with mixed_precision():
-            out = losses(model, heads, next(batches), book, args.nouns, args.frozen_layers)
-        sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS).backward()
+        shown = {}
+        for side in batches:
+            with mixed_precision():
+                out = losses(model, heads, next(batches[side]), book, args.nouns, frozen_layers[side])
+            (sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS) / len(batches)).backward()
+            shown |= {f"{side}.{k}": v.item() for k, v in out.items()}
         optimizer.step(schedule(progress))
-        return {k: v.item() for k, v in out.items()}
+        return shown
 
     def checkpoint(step: int, minutes: float) -> None:
         save(args.run, model, heads, optimizer, step, minutes)

@@ -38,7 +38,7 @@ class Group:
 def groups(scene: Scene) -> list[Group]:
     """The scene's nouns in the order in which captions and lists name them: by the centre of the leftmost object of each."""
     found: dict[int, list[SceneObject]] = {}
-    for thing in sorted(scene.objects, key=lambda thing: thing.cx):
+    for thing in sorted(scene.objects, key=lambda thing: thing.cx + thing.named_later):
         found.setdefault(thing.noun, []).append(thing)
     return [Group(NOUNS[noun], tuple(members)) for noun, members in found.items()]
 
