@@ -3,7 +3,7 @@
     python -m ocelli_training.diagnose --checkpoint RUNS/joint/checkpoint.pt --sprites CACHE --tokenizer FILE [--style openmoji] [--scenes 200]
 
 The codes of symbols.py let a part of each image token be replaced by what it should say. What the captions gain by it is what that part costs.
-The checkpoint is read in 32 bits, with the heads of training if it has them.
+The checkpoint is read in 32 bits; it needs the heads of training, which `restore` cannot give.
 """
 
 from __future__ import annotations
@@ -142,6 +142,8 @@ def main() -> None:
     parser.add_argument("--nouns", type=int, default=264)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    if torch.load(args.checkpoint, map_location="cpu", weights_only=True).get("heads") is None:
+        parser.error(f"--checkpoint: {args.checkpoint} has no heads, by which patches are named; take one of a stage of training")
     torch.set_num_threads(args.threads)
     model = Ocelli().eval()
     heads = Heads(model.config.vision.hidden_size, args.nouns)

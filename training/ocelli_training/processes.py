@@ -1,5 +1,5 @@
 """Training in several processes, one a core (`torchrun --nproc-per-node N`): each draws and differentiates pictures of its own, and all take the
-same step from the mean of their gradients. On few cores that beats threads: nothing waits inside a layer.
+same step from the mean of their gradients.
 
 Started without `torchrun`, there is one process and nothing here does anything.
 """
