@@ -8,7 +8,6 @@ positions go on from the picture's end, as if it were the only one.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,14 +15,14 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from .fetching import Things
 from .nouns import NOUNS
 
 PAD, BOS, TURN_START, TURN_END, IMAGE_START, IMAGE_END, IMAGE = range(7)
 CAPTION_PROMPT = "Describe the picture."
 LONG_CAPTION_PROMPT = "Describe the picture in detail."
 IGNORE = -100
-Point = tuple[float, float]  # x to the right and y down, 0 to 1
-NOWHERE: Point = (math.nan, math.nan)
+NOTHING = -1  # where no noun is named
 # Words that say where things are: one in a caption of twenty tokens, and the hardest to learn, so each counts as several in the loss.
 PLACE_WORDS = (" above", " below", "Above", "Below", " left", " right", " top", " bottom", " center")
 PLACE_WEIGHT = 4.0
@@ -80,15 +79,18 @@ class Sequence:
     positions: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)  # of the labels, in the loss
-    places: list[Point] = field(default_factory=list)  # at the last token of a noun: where that is; NOWHERE elsewhere
-    next_places: list[Point] = field(default_factory=list)  # in an answer, before a noun: where what is named next is
+    # Rows of `Things`, or NOTHING: at the last token of a noun what it names; in an answer, before a noun, what is named next.
+    named: list[int] = field(default_factory=list)
+    next_named: list[int] = field(default_factory=list)
+    things: Things | None = None
 
     @classmethod
     def of(
-        cls, chat: Chat, views: list[int], turns: list[tuple[str, str]], places: dict[int, Point] | None = None, length: int | None = None
+        cls, chat: Chat, views: list[int], turns: list[tuple[str, str]], things: Things | None = None, length: int | None = None
     ) -> Sequence:
-        """`places`: noun -> where it is, of those whose place is to be learned. Turns with which it would exceed `length` tokens are left out."""
+        """Turns with which it would exceed `length` tokens are left out."""
         out = cls.of_picture(chat, views)
+        out.things = things
         for prompt, answer in turns:
             question, reply = chat.question(prompt), chat.answer(answer)
             start = len(out.ids)
@@ -96,11 +98,11 @@ class Sequence:
                 continue
             free = start + len(question) - 1  # the token that the first word of the answer follows
             out.add_turn(question, reply, [chat.weights.get(token, 1.0) for token in reply])
-            for first, last, noun in chat.named(question + reply) if places else ():
-                place = places.get(noun, NOWHERE)
-                out.places[start + last] = place
+            for first, last, noun in chat.named(question + reply) if things else ():
+                row = things.row(noun)
+                out.named[start + last] = row
                 for position in range(free, start + first):
-                    out.next_places[position] = place
+                    out.next_named[position] = row
                 free = max(free, start + last + 1)
         return out
 
@@ -109,7 +111,7 @@ class Sequence:
         """The picture without any turn yet."""
         ids = chat.prefix(views)
         start = len(ids)
-        return cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start, [NOWHERE] * start, [NOWHERE] * start)
+        return cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start, [NOTHING] * start, [NOTHING] * start)
 
     def add_turn(self, question: list[int], reply: list[int], weights: list[float]) -> None:
         """One more branch, whose `reply` is learned."""
@@ -121,25 +123,29 @@ class Sequence:
         # The label of a position is the token that follows it.
         self.labels += [IGNORE] * (len(question) - 1) + reply + [IGNORE]
         self.weights += [0.0] * (len(question) - 1) + weights + [0.0]
-        self.places += [NOWHERE] * len(turn)
-        self.next_places += [NOWHERE] * len(turn)
+        self.named += [NOTHING] * len(turn)
+        self.next_named += [NOTHING] * len(turn)
 
 
 def collate(sequences: list[Sequence], length: int | None = None) -> dict[str, Tensor]:
     """Pads to `length` or the longest; `mask` `[B, 1, T, T]` is causal inside the picture and each branch."""
     length = length or max(len(s.ids) for s in sequences)
 
-    def padded(name: str, value: float | Point) -> Tensor:
+    def padded(name: str, value: float) -> Tensor:
         return torch.tensor([getattr(s, name) + [value] * (length - len(s.ids)) for s in sequences])
 
     branches = padded("branches", -1)
     key, query = branches[:, None, :], branches[:, :, None]
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     mask = causal & ((key == 0) | (key == query))
+    things = {}
+    if all(s.things for s in sequences):
+        things = {name: torch.stack([torch.from_numpy(getattr(s.things, name)) for s in sequences]) for name in ("looks", "places")}
     return {
+        **things,
         "ids": padded("ids", PAD), "positions": padded("positions", 0), "labels": padded("labels", IGNORE),
         "weights": padded("weights", 0.0), "mask": mask.unsqueeze(1),
-        "places": padded("places", NOWHERE), "next_places": padded("next_places", NOWHERE),
+        "named": padded("named", NOTHING), "next_named": padded("next_named", NOTHING),
     }
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .model import EncoderLayer
-from .scenes import Scene
+from .scenes import Scene, SceneObject
 from .truth import groups
 
 MAX_OBJECTS = 9  # crowded scenes
@@ -23,21 +23,26 @@ HEADS = 3
 SINK = 2.0  # parts of the weight for the background, where an object has one
 
 
+def bump(thing: SceneObject, grid: int, cells: float, share: float) -> np.ndarray:
+    """`[grid * grid]`, with sum 1: an object as a bell over cells in reading order, as wide as `share` of the object and at least `cells` cells."""
+    centres = (np.arange(grid) + 0.5) / grid
+    x = np.exp(-0.5 * ((centres - thing.cx) / max(cells / grid, share * thing.w)) ** 2)
+    y = np.exp(-0.5 * ((centres - thing.cy) / max(cells / grid, share * thing.h)) ** 2)
+    spread = np.outer(y, x).ravel()
+    return spread / max(spread.sum(), 1e-9)
+
+
 def object_maps(scene: Scene, grid: int) -> tuple[np.ndarray, np.ndarray]:
     """`heat` `[MAX_OBJECTS, grid * grid]`: each object as a distribution over patches (rows of zeros for none); and
     `mixture` `[HEADS, MAX_OBJECTS, MAX_OBJECTS]`: how much an object (row) looks at each (column), for each head; the background has the rest."""
     heat = np.zeros((MAX_OBJECTS, grid * grid), np.float32)
     mixture = np.zeros((HEADS, MAX_OBJECTS, MAX_OBJECTS), np.float32)
-    centres = (np.arange(grid) + 0.5) / grid
     things, members = [], []
     for group in groups(scene):
         members.append(range(len(things), min(len(things) + len(group.members), MAX_OBJECTS)))
         things += group.members
     for i, thing in enumerate(things[:MAX_OBJECTS]):
-        x = np.exp(-0.5 * ((centres - thing.cx) / max(0.4 / grid, 0.15 * thing.w)) ** 2)
-        y = np.exp(-0.5 * ((centres - thing.cy) / max(0.4 / grid, 0.15 * thing.h)) ** 2)
-        spread = np.outer(y, x).ravel()
-        heat[i] = spread / max(spread.sum(), 1e-9)
+        heat[i] = bump(thing, grid, 0.4, 0.15)
     for rank, own in enumerate(members):
         for i in own:
             for head, others in ((0, members[:rank]), (2, members[rank + 1 :])):

@@ -281,18 +281,15 @@ class _Asker:
         return question, sentence(join([describe(group) for group in self.groups])) if self.groups else "Nothing."
 
 
-_KINDS = tuple(QUESTION_KINDS)
-_WEIGHTS = np.cumsum(list(QUESTION_KINDS.values()))
-
-
-def questions(scene: Scene, rng: np.random.Generator, n: int) -> list[tuple[str, str, str]]:
-    """`n` questions about `scene`, all different: (question, answer, kind), with `kind` one of `QUESTION_KINDS`."""
+def questions(scene: Scene, rng: np.random.Generator, n: int, shares: dict[str, float] = QUESTION_KINDS) -> list[tuple[str, str, str]]:
+    """`n` questions about `scene`, all different: (question, answer, kind), with `kind` one of `shares`."""
+    kinds, weights = tuple(shares), np.cumsum(list(shares.values()))
     asker = _Asker(scene, rng)
     asked: dict[str, tuple[str, str, str]] = {}
     for _ in range(20 * n):
         if len(asked) == n:
             break
-        kind = _KINDS[int(np.searchsorted(_WEIGHTS, rng.random() * _WEIGHTS[-1]))]
+        kind = kinds[int(np.searchsorted(weights, rng.random() * weights[-1]))]
         made = getattr(asker, kind.replace(" ", "_"))()
         if made is not None:
             asked.setdefault(made[0], (*made, kind))

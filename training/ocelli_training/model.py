@@ -389,6 +389,14 @@ class DecoderAttention(nn.Module):
     def positioned(self, x: Tensor, heads: int, norm: RmsNorm, rope: tuple[Tensor, Tensor]) -> Tensor:
         return rotate_and_norm(self.split(x, heads), *rope, norm.weight, norm.eps)
 
+    def log_weights(self, x: Tensor, rope, mask: Tensor, heads: int) -> Tensor:
+        """Where the first `heads` look, in a layer with keys of its own: logarithms `[B, heads, T, T]`, for training that tells them where to."""
+        h, g, d = self.heads, self.kv_heads, self.head_dim
+        q, k, _ = self.qkv_transform["fused_linear"](self.norm(x)).split([h * d, g * d, g * d], dim=-1)
+        q = self.positioned(q[..., : heads * d], heads, self.qk_norm["query_norm"], rope)
+        k = self.positioned(k, g, self.qk_norm["key_norm"], rope)[:, torch.arange(heads) // (h // g)]
+        return ((q @ k.mT).float() * d**-0.5).masked_fill(~mask, -1e9).log_softmax(-1)
+
     def forward(self, x: Tensor, kv: tuple[Tensor, Tensor] | None, rope, mask: Tensor | None, quantize_kv: bool):
         n = self.norm(x)
         if self.reuse:
@@ -471,21 +479,25 @@ class Decoder(nn.Module):
         """
         return self.states(embeddings, positions, mask, cache)[0]
 
-    def states(self, embeddings: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
-        """The same, and the states that the last layer with keys of its own reads: what all layers above can know of earlier tokens."""
+    def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin `[B, 1, T, head_dim / 2]`."""
         cos, sin = rotary_tables(positions, self.config.hidden_size // self.config.num_attention_heads, self.config.rope_theta)
-        rope = (cos.unsqueeze(1), sin.unsqueeze(1))
-        x, kv = embeddings, None
+        return cos.unsqueeze(1), sin.unsqueeze(1)
+
+    def states(self, embeddings: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The same, and what each layer with keys of its own reads."""
+        rope = self.rope(positions)
+        x, kv, inputs = embeddings, None, []
         for segment in self.layers.values():
             for name, layer in segment.items():
                 if layer.attention.reuse:
                     x, kv = layer(x, kv, rope, mask, self.quantize_kv)
                     continue
-                middle = x
+                inputs.append(x)
                 x, kv = layer(x, cache.get(name) if cache else None, rope, mask, self.quantize_kv)
                 if cache is not None:
                     cache[name] = kv
-        return self.output_norm(x), middle
+        return self.output_norm(x), inputs
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.embedding(hidden)

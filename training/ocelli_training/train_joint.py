@@ -22,6 +22,7 @@ from .chat import Chat, Sequence, collate
 from .checkpoint import is_quantized, latest, load_weights, resume, save
 from .data import loader, pixels
 from .export import PARTS, load_checkpoint, quantize_model
+from .fetching import Things
 from .guidance import object_maps
 from .loop import train
 from .model import Decoder, Ocelli, compile_parts
@@ -30,12 +31,11 @@ from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .precision import mixed_precision
 from .processes import join
 from .symbols import codebook, features
-from .train_language import KINDS, PLACE_LOSS_WEIGHT, POOLED, language_loss, mode_of, places_of, turns_of, views_of
+from .train_language import KINDS, POOLED, SPOKEN_WEIGHTS, language_loss, mode_of, turns_of, views_of
 from .train_language import make_batch as symbolic_batch
 from .train_vision import SHARES, WEIGHTS, Heads, losses, make_sample, symbol_losses, vision_losses
 
 SIDE = {"rapid": 224, "balanced": 672, "high": 672}
-SPOKEN_WEIGHTS = {"text": 1.0, "place": PLACE_LOSS_WEIGHT}
 LENGTH = {"rapid": 104, "balanced": 256, "high": 832}  # tokens of a picture with its turns
 BATCH = {"rapid": 30, "balanced": 6, "high": 1, "patches": 48}
 
@@ -92,7 +92,7 @@ def make_batch(
             heat, mixture = map(torch.from_numpy, object_maps(view, side // patch_size))
             heats.append(heat)
             mixtures.append(mixture)
-        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), places_of(scene), LENGTH[mode]))
+        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), Things.of(scene, pooled), LENGTH[mode]))
     more = {"pixels": images, "patch_labels": labels, "pooled": targets, "heat": heats, "mixture": mixtures}
     more = {name: torch.stack(views) for name, views in more.items()}
     return {**collate(sequences, LENGTH[mode]), **more, "mode": mode}

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chat import CAPTION_PROMPT, IGNORE, LONG_CAPTION_PROMPT, Chat, Point, Sequence, collate, splice
+from .chat import CAPTION_PROMPT, IGNORE, IMAGE, LONG_CAPTION_PROMPT, Chat, Sequence, collate, splice
 from .checkpoint import latest, load_weights, resume, save
 from .data import loader
-from .language import caption, detailed_caption, questions
+from .fetching import Things, look_loss, place_loss
+from .language import QUESTION_KINDS, caption, detailed_caption, questions
 from .loop import train
 from .model import Decoder, Ocelli, compile_parts
 from .optim import Optimizer, schedule
@@ -28,7 +29,6 @@ from .scenes import Library, Scene, crop, sample_scene
 from .precision import mixed_precision
 from .processes import join
 from .symbols import codebook, noisy_tokens
-from .truth import groups
 
 # Kinds of scene in each mode, and their shares.
 KINDS = {
@@ -39,8 +39,9 @@ KINDS = {
 LONG_SHARE = 0.35  # of pictures with a long caption
 ORDER_BLUR = 0.06  # of the side
 MAX_QUESTIONS = 14
+PRACTISED = QUESTION_KINDS | {"relation": 0.28, "beside": 0.2}  # directions are the hardest, and asked more often than in measuring
 LENGTH = {"rapid": 160, "balanced": 320, "high": 896}  # tokens of a picture with its turns: filled up, so that little is padded
-PLACE_SCALE, PLACE_LOSS_WEIGHT = 4.0, 1.0
+SPOKEN_WEIGHTS = {"text": 1.0, "place": 1.0, "look": 0.3}
 POOLED = {"rapid": 3, "balanced": 12, "high": 12}
 
 
@@ -67,12 +68,7 @@ def turns_of(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
     turns = [(CAPTION_PROMPT, caption(scene, rng))]
     if rng.random() < LONG_SHARE:
         turns.append((LONG_CAPTION_PROMPT, detailed_caption(scene)))
-    return turns + [(question, answer) for question, answer, _ in questions(scene, rng, MAX_QUESTIONS)]
-
-
-def places_of(scene: Scene) -> dict[int, Point]:
-    """Where each noun is: the centre of its leftmost object, by which captions order them."""
-    return {group.noun.index: (group.members[0].cx, group.members[0].cy) for group in groups(scene)}
+    return turns + [(question, answer) for question, answer, _ in questions(scene, rng, MAX_QUESTIONS, PRACTISED)]
 
 
 def mode_of(rng: np.random.Generator, shares: dict[str, float]) -> str:
@@ -95,41 +91,25 @@ def make_batch(
         while len((scene := sample_scene(rng, library, kind)).objects) > most:
             pass
         views = views_of(scene, mode)
-        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), places_of(scene), LENGTH[mode]))
+        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), Things.of(scene, pooled), LENGTH[mode]))
         images.append(np.stack([noisy_tokens(v, pooled, len(library.nouns), book, rng) for v in views]))
     return {**collate(sequences, LENGTH[mode]), "images": torch.from_numpy(np.stack(images)), "mode": mode}
 
 
-def answer_logits(decoder: Decoder, batch: dict, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """`[labels, vocab]` for the tokens of the answers, and `Decoder.states`' middle ones; `image_tokens` `[B, N, H]` with positions."""
+def answer_logits(decoder: Decoder, batch: dict, image_tokens: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """`[labels, vocab]` for the tokens of the answers, and what `Decoder.states` gives beside; `image_tokens` `[B, N, H]` with positions."""
     embeddings = splice(decoder.embedding.lookup(batch["ids"]), batch["ids"], image_tokens)
-    hidden, middle = decoder.states(embeddings, batch["positions"], batch["mask"])
-    return decoder.logits(hidden[batch["labels"] != IGNORE]).float(), middle
-
-
-def place_loss(middle: Tensor, batch: dict) -> Tensor:
-    """How far four numbers of the state at each token of a turn are from what it should know; `middle` `[B, T, H]` of `Decoder.states`.
-
-    The last two, at a noun: the place of what it names. A direction is the comparison of two places, and one word in twenty tells about it: too
-    little to learn it from. The two before them, in an answer: the place of what is named next, so that it goes from left to right and names nothing twice.
-    Both are there before the layers that could use them.
-    """
-    states = F.rms_norm(middle, middle.shape[-1:])  # as the next layer sees them
-    losses = []
-    for places, end in ((batch["places"], states.shape[-1]), (batch["next_places"], states.shape[-1] - 2)):
-        known = ~places[..., 0].isnan()
-        if known.any():
-            losses.append(F.smooth_l1_loss(states[known][:, end - 2 : end], PLACE_SCALE * (places[known] - 0.5)))
-    return sum(losses) if losses else middle.new_zeros(())
+    hidden, inputs = decoder.states(embeddings, batch["positions"], batch["mask"])
+    return decoder.logits(hidden[batch["labels"] != IGNORE]).float(), inputs
 
 
 def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Decoder | None = None) -> dict[str, Tensor]:
-    """`text`: weighted mean cross-entropy of the answers; `place`: see above; `right`: the share of the answers' tokens that are right.
+    """`text`: weighted mean cross-entropy of the answers; `place`, `look`: `fetching.py`; `right`: the share of the answers' tokens that are right.
 
     With a teacher the words count half, and the divergence from what that decoder would say is added: there is more in it than in one word.
     """
     wanted = batch["labels"] != IGNORE
-    logits, middle = answer_logits(model.decoder, batch, image_tokens)
+    logits, inputs = answer_logits(model.decoder, batch, image_tokens)
     labels, weights = batch["labels"][wanted], batch["weights"][wanted]
     losses = F.cross_entropy(logits, labels, reduction="none")
     if teacher:
@@ -137,7 +117,11 @@ def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Dec
             expected = answer_logits(teacher, batch, image_tokens)[0].log_softmax(-1)
         losses = 0.5 * losses + F.kl_div(logits.log_softmax(-1), expected, log_target=True, reduction="none").sum(-1)
     right = (logits.detach().argmax(-1) == labels).float().mean()
-    return {"text": losses @ weights / weights.sum(), "place": place_loss(middle, batch), "right": right}
+    first_image_token = int((batch["ids"][0] == IMAGE).nonzero()[0])
+    return {
+        "text": losses @ weights / weights.sum(), "place": place_loss(inputs[-1], batch),
+        "look": look_loss(model.decoder, inputs, batch, first_image_token), "right": right,
+    }
 
 
 @torch.no_grad()
@@ -205,7 +189,7 @@ def main() -> None:
         tokens = batch["images"] + model.adapter.positions(POOLED[batch["mode"]])
         with mixed_precision():
             out = language_loss(model, batch, tokens.flatten(1, 2))
-        (out["text"] + PLACE_LOSS_WEIGHT * out["place"]).backward()
+        sum(weight * out[name] for name, weight in SPOKEN_WEIGHTS.items()).backward()
         optimizer.step(schedule(progress))
         return {f"{batch['mode']}.{k}": v.item() for k, v in out.items()}
 

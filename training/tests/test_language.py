@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ocelli_training.blank import blank_library
-from ocelli_training.chat import PAD, Chat, Sequence, collate
+from ocelli_training.chat import NOTHING, PAD, Chat, Sequence, collate
+from ocelli_training.fetching import ABSENT, Things
 from ocelli_training.language import QUESTION_KINDS, caption, detailed_caption, noun_phrase, questions
 from ocelli_training.nouns import MAN_MADE, NOUN_INDEX, NOUNS
 from ocelli_training.parsing import parse_caption
@@ -152,24 +153,19 @@ def test_the_chat_finds_the_nouns_that_a_text_names():
     assert found == {"hot dogs": "hot dog", "dog": "dog"}
 
 
-def test_a_sequence_knows_where_its_nouns_are_and_what_comes_next():
-    chat = Chat(TOKENIZER)
-    cat, dog = (next(noun.index for noun in NOUNS if noun.word == word) for word in ("cat", "dog"))
-    places = {cat: (0.1, 0.2), dog: (0.7, 0.8)}
-    sequence = Sequence.of(chat, [9], [("Where is the dog?", "A cat and a red dog.")], places)
-    tokens = [chat.decode([token]).strip() for token in sequence.ids]
-    known = [(token, place) for token, place in zip(tokens, sequence.places, strict=True) if place[0] == place[0]]
-    assert known == [("dog", places[dog]), ("cat", places[cat]), ("dog", places[dog])]
-    following = [(token, place) for token, place in zip(tokens, sequence.next_places, strict=True) if place[0] == place[0]]
+def test_a_sequence_knows_what_its_nouns_name_and_what_comes_next(spoken):
+    scene = next(scene for scene, *_ in spoken if len(groups(scene)) == 2)
+    chat, things = Chat(TOKENIZER), Things.of(scene, 3)
+    first, second = (group.noun for group in groups(scene))
+    missing = next(noun for noun in NOUNS if noun not in (first, second) and noun.plural != noun.word)
+    sequence = Sequence.of(chat, [9], [(f"Where is the {second.word}?", f"A {first.word} and a red {second.word}.")], things)
+    assert [row for row in sequence.named if row != NOTHING] == [1, 0, 1]
     # The first is the end of the question's turn, which the answer's first word follows.
-    assert [place for _, place in following] == [places[cat]] * 2 + [places[dog]] * 3
+    following = [(chat.decode([token]).strip(), row) for token, row in zip(sequence.ids, sequence.next_named, strict=True) if row != NOTHING]
+    assert [row for _, row in following] == [0] * 2 + [1] * 3
     assert [token for token, _ in following][1:] == ["A", "and", "a", "red"]
-
-
-def test_an_absent_noun_has_no_place():
-    chat = Chat(TOKENIZER)
-    sequence = Sequence.of(chat, [9], [("Is there a zebra?", "No.")], {0: (0.5, 0.5)})
-    assert all(np.isnan(x) for x, _ in sequence.places + sequence.next_places)
+    absent = Sequence.of(chat, [9], [(f"Is there a {missing.word}?", "No.")], things)
+    assert [row for row in absent.named if row != NOTHING] == [ABSENT]
 
 
 def test_turns_that_find_no_room_are_left_out():

@@ -1,0 +1,86 @@
+"""Where the decoder is told to look, and that it learns to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ocelli_training.blank import blank_library
+from ocelli_training.chat import IMAGE, Chat, Sequence, collate
+from ocelli_training.fetching import ABSENT, NAMED_LAYER, Things, look_loss, place_loss
+from ocelli_training.model import Ocelli
+from ocelli_training.scenes import sample_scene
+from ocelli_training.train_language import answer_logits
+from ocelli_training.truth import groups
+
+TOKENIZER = Path(__file__).resolve().parents[2] / "assets" / "nano" / "tokenizer.json"
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """Two or more nouns, the first of which stands there once."""
+    rng, library = np.random.default_rng(5), blank_library()
+    while True:
+        scene = sample_scene(rng, library)
+        found = groups(scene)
+        if len(found) >= 2 and found[0].single:
+            return scene
+
+
+def test_a_noun_looks_at_the_tokens_where_its_thing_stands(scene):
+    things, first = Things.of(scene, 12), groups(scene)[0]
+    row = things.row(first.noun.index)
+    look = things.looks[row, 1:].reshape(12, 12)
+    centre = [(look.sum(axis) @ (np.arange(12) + 0.5)) / 12 for axis in (0, 1)]
+    np.testing.assert_allclose(centre, (first.single.cx, first.single.cy), atol=0.03)
+    np.testing.assert_allclose(things.places[row], (first.single.cx, first.single.cy), rtol=1e-6)
+    np.testing.assert_allclose(things.looks[: len(groups(scene))].sum(-1), 1.0, rtol=1e-5)
+
+
+def test_a_noun_that_is_not_there_looks_away_from_the_picture_and_has_no_place(scene):
+    things = Things.of(scene, 3)
+    missing = next(noun for noun in range(264) if noun not in things.rows)
+    assert things.row(missing) == ABSENT
+    assert things.looks[ABSENT].tolist() == [1.0] + [0.0] * 9
+    assert np.isnan(things.places[ABSENT]).all()
+
+
+def test_a_few_steps_teach_the_heads_where_to_look_and_what_is_fetched_there(scene):
+    torch.manual_seed(0)
+    chat, decoder = Chat(TOKENIZER), Ocelli().decoder
+    first, second = (group.noun for group in groups(scene)[:2])
+    batch = collate([Sequence.of(chat, [9], [("Describe the picture.", f"A {first.word} and a {second.word}.")], Things.of(scene, 3))])
+    picture = torch.randn(1, 9, decoder.config.hidden_size)
+    start = batch["ids"][0].tolist().index(IMAGE)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=2e-3)
+
+    def losses() -> tuple[torch.Tensor, torch.Tensor]:
+        _, inputs = answer_logits(decoder, batch, picture)
+        return look_loss(decoder, inputs, batch, start), place_loss(inputs[-1], batch)
+
+    before = [loss.item() for loss in losses()]
+    for _ in range(30):
+        optimizer.zero_grad()
+        sum(losses()).backward()
+        optimizer.step()
+    after = [loss.item() for loss in losses()]
+    assert 0 <= after[0] < 0.5 * before[0] and 0 <= after[1] < 0.5 * before[1]
+
+
+def test_where_a_head_is_said_to_look_is_where_it_looks():
+    torch.manual_seed(0)
+    decoder = Ocelli().decoder
+    attention = decoder.layers["segment_0"][f"layer_{NAMED_LAYER}"].attention
+    x, positions, mask = torch.randn(1, 6, decoder.config.hidden_size), torch.arange(6)[None], torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
+    weights = attention.log_weights(x, decoder.rope(positions), mask, 2).exp()
+    assert torch.equal(weights > 0, mask.expand(-1, 2, -1, -1))
+    # The layer's own output is what these weights fetch: change it through the values of one head alone.
+    _, (_, values) = attention(x, None, decoder.rope(positions), mask, False)
+    width = attention.head_dim
+    only_first = torch.zeros_like(attention.output_transform.weight)
+    only_first[:width, :width] = torch.eye(width)
+    attention.output_transform.weight.data = only_first
+    out, _ = attention(x, None, decoder.rope(positions), mask, False)
+    torch.testing.assert_close((out - x)[..., :width], weights[:, 0] @ values[:, 0], rtol=1e-4, atol=1e-5)
