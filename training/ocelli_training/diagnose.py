@@ -20,6 +20,7 @@ from .chat import CAPTION_PROMPT, Chat
 from .checkpoint import load_weights
 from .data import pixels
 from .evaluate import MODES, STYLES, scene_truth
+from .language import questions
 from .metrics import Scores, Tally
 from .model import Ocelli
 from .precision import mixed_precision
@@ -70,6 +71,7 @@ class Report:
 
     seen: dict[str, Tally] = field(default_factory=dict)
     captions: dict[str, Scores] = field(default_factory=dict)
+    directions: dict[str, Tally] = field(default_factory=dict)  # answers about where one thing is relative to another
 
     def count(self, name: str, right: bool) -> None:
         self.seen.setdefault(name, Tally()).add(right)
@@ -94,10 +96,12 @@ class Report:
     def table(self) -> str:
         lines = ["| the encoder | right |", "| --- | ---: |"]
         lines += [f"| {name} | {tally.right / tally.total:.3f} |" for name, tally in sorted(self.seen.items())]
-        lines += ["", "| captions from image tokens | object F1 | exact objects |", "| --- | ---: | ---: |"]
+        lines += ["", "| said from image tokens | object F1 | exact objects | directions, when asked |", "| --- | ---: | ---: | ---: |"]
         for name, scores in self.captions.items():
             values = {measure: value for measure, value, _ in scores.values()}
-            lines.append(f"| {name} | {values['object F1']:.3f} | {values['exact objects']:.3f} |")
+            asked = self.directions.get(name, Tally())
+            directions = f"{asked.right / asked.total:.3f} ({asked.total})" if asked.total else "-"
+            lines.append(f"| {name} | {values['object F1']:.3f} | {values['exact objects']:.3f} | {directions} |")
         return "\n".join(lines)
 
 
@@ -109,6 +113,7 @@ def diagnose(model: Ocelli, heads: Heads, library: Library, chat: Chat, mode: st
     codes, report = Codes(codebook(nouns, model.config.text.hidden_size), nouns), Report()
     prompt = chat.prefix([pooled * pooled]) + chat.question(CAPTION_PROMPT)
     drawn = [sample_scene(rng, library, kind) for _ in range(scenes)]
+    asked = [questions(scene, rng, 1, {"relation": 1.0}) for scene in drawn]  # none where no direction is clear
     truth = [{"path": str(number), **scene_truth(scene)} for number, scene in enumerate(drawn)]
     for start in range(0, scenes, BATCH):
         batch = drawn[start : start + BATCH]
@@ -120,12 +125,20 @@ def diagnose(model: Ocelli, heads: Heads, library: Library, chat: Chat, mode: st
         for row, scene in enumerate(batch):
             labels = torch.from_numpy(patch_labels(scene, side // model.config.vision.patch_size)).long()
             report.look(scene, labels, named[row], tokens[row], target[row], codes)
+        rows = [row for row in range(len(batch)) if asked[start + row]]
+        answers = [asked[start + row][0][1] for row in rows]
+        asking = [chat.prefix([pooled * pooled]) + chat.question(asked[start + row][0][0]) for row in rows]
         kinds = codes.corrected(tokens, target)
         kinds["symbols with the noise of stage 2"] = torch.from_numpy(np.stack([noisy_tokens(s, pooled, nouns, codes.book.numpy(), rng) for s in batch]))
         for name, image_tokens in kinds.items():
             scores = report.captions.setdefault(name, Scores.of(truth))
+            image_tokens = image_tokens + model.adapter.positions(pooled)
+            directions = report.directions.setdefault(name, Tally())
             with mixed_precision():
-                replies = sample(model.decoder, [prompt] * len(batch), image_tokens + model.adapter.positions(pooled), 1, 64, greedy=True)
+                replies = sample(model.decoder, [prompt] * len(batch), image_tokens, 1, 64, greedy=True)
+                told = sample(model.decoder, asking, image_tokens[rows], 1, 16, greedy=True) if rows else []
+            for answer, reply in zip(answers, told, strict=True):
+                directions.add(chat.decode(reply).strip() == answer)
             for record, reply in zip(truth[start:], replies, strict=False):
                 scores.add_caption(record, chat.decode(reply))
     return report

@@ -36,8 +36,9 @@ def test_each_part_of_a_token_is_replaced_and_the_rest_stays(library):
 
 def test_the_report_counts_every_object_and_every_scene(library):
     torch.manual_seed(0)
-    report = diagnose(Ocelli().eval(), Heads(192, len(library.nouns)), library, Chat(TOKENIZER), "rapid", 3)
-    assert report.seen["objects named by the token at their centre"].total >= 3
-    assert {scores.scenes for scores in report.captions.values()} == {3}
+    report = diagnose(Ocelli().eval(), Heads(192, len(library.nouns)), library, Chat(TOKENIZER), "rapid", 6)
+    assert report.seen["objects named by the token at their centre"].total >= 6
+    assert {scores.scenes for scores in report.captions.values()} == {6}
+    assert len({tally.total for tally in report.directions.values()}) == 1 and report.directions["symbols"].total > 0
     table = report.table()
     assert "| as they are | " in table and "| symbols with the noise of stage 2 | " in table

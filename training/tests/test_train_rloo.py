@@ -128,3 +128,14 @@ def test_what_cannot_be_trained_is_told(cache, tmp_path, monkeypatch, capsys, qu
     with pytest.raises(SystemExit):
         run(monkeypatch, cache, tmp_path / "run", begun(tmp_path / "init", quantized), 0.01, *more)
     assert said in capsys.readouterr().err
+
+
+def test_a_plain_copy_says_what_the_quantized_decoder_says():
+    torch.manual_seed(0)
+    model, plain = Ocelli(), Ocelli().decoder
+    quantize_model(model, PARTS)
+    x, positions = torch.randn(1, 5, model.config.text.hidden_size), torch.arange(5)[None]
+    wanted = model.decoder.logits(model.decoder(x, positions, None))
+    assert not torch.allclose(plain.logits(plain(x, positions, None)), wanted, atol=1e-2)
+    train_rloo.follow(plain, model.decoder)
+    torch.testing.assert_close(plain.logits(plain(x, positions, None)), wanted, rtol=1e-3, atol=1e-3)

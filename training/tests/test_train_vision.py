@@ -1,0 +1,32 @@
+"""A step of the encoder stage at two sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ocelli_training.model import Ocelli, TextConfig
+from ocelli_training.symbols import codebook
+from ocelli_training.train_vision import SHARES, WEIGHTS, Heads, losses, make_sample
+
+
+@pytest.mark.parametrize(("side", "grid", "frozen_layers"), [(224, 3, 2), (672, 12, 2)])
+def test_views_of_both_sizes_teach_all_but_the_frozen_layers(library, side, grid, frozen_layers):
+    torch.manual_seed(0)
+    rng, nouns = np.random.default_rng(2), len(library.nouns)
+    samples = [make_sample(rng, library=library, side=side, patch_size=28, shares=SHARES, dense=False) for _ in range(2)]
+    assert samples[0]["pooled"].shape[0] == grid * grid and "dense" not in samples[0]
+    model, heads = Ocelli(), Heads(192, nouns)
+    model.decoder.requires_grad_(False)
+    batch = torch.utils.data.default_collate(samples)
+    out = losses(model, heads, batch, codebook(nouns, TextConfig().hidden_size), nouns, frozen_layers)
+    assert all(torch.isfinite(loss) for loss in out.values())
+    sum(WEIGHTS[name] * loss for name, loss in out.items() if name in WEIGHTS).backward()
+    taught = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert not any(name.startswith(("vision.patch_embed", "vision.layers.0.", "vision.layers.1.")) for name in taught)
+    assert {"vision.layers.2.mlp.fc1.weight", "vision.layers.5.mlp.fc1.weight", "adapter.proj.weight"} <= taught
+
+
+def test_tokens_of_single_patches_are_taught_at_224_on_demand(library):
+    sample = make_sample(np.random.default_rng(2), library=library, side=224, patch_size=28, shares=SHARES)
+    assert sample["dense"].shape[0] == 64 and sample["pooled"].shape[0] == 9
