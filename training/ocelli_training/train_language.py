@@ -33,7 +33,7 @@ from .symbols import codebook, noisy_tokens
 # Kinds of scene in each mode, and their shares.
 KINDS = {
     "rapid": (("large", "ordinary"), (0.85, 0.15)),
-    "balanced": (("ordinary", "small", "large"), (0.7, 0.1, 0.2)),
+    "balanced": (("ordinary", "small", "large"), (0.6, 0.1, 0.3)),
     "high": (("small", "ordinary"), (0.85, 0.15)),
 }
 LONG_SHARE = 0.35  # of pictures with a long caption
