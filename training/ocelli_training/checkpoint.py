@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+SCALE = ".scale_factor"  # a parameter that only quantized layers have
+
 
 def save(run: Path, model: nn.Module, heads: nn.Module | None, optimizer, step: int, minutes: float, average=None, **more) -> None:
     """`average`: an averaged state to be used as the model instead of its present one (which goes into `more`)."""
@@ -36,9 +38,13 @@ def resume(state: dict | None, model: nn.Module, heads: nn.Module | None, optimi
 
 
 def load_weights(model: nn.Module, path: Path, heads: nn.Module | None = None, prefixes: tuple[str, ...] = ("",)) -> None:
-    """Takes the parameters whose names begin with one of `prefixes` from another run's checkpoint."""
+    """Takes the parameters whose names begin with one of `prefixes` from another run's checkpoint.
+
+    From one of quantization-aware training a model that is not quantized takes the weights before rounding, without their scales.
+    """
     state = torch.load(path, map_location="cpu", weights_only=True)
-    chosen = {k: v for k, v in state["model"].items() if k.startswith(prefixes)}
+    scaled = any(name.endswith(SCALE) for name in model.state_dict())
+    chosen = {k: v for k, v in state["model"].items() if k.startswith(prefixes) and (scaled or not k.endswith(SCALE))}
     _, unexpected = model.load_state_dict(chosen, strict=False)
     if unexpected:
         raise ValueError(f"{path} has parameters that the model lacks: {unexpected[:3]}")
