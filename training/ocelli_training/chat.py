@@ -82,6 +82,10 @@ class Sequence:
     # Rows of `Things`, or NOTHING: at the last token of a noun what it names; in an answer, before a noun, what is named next.
     named: list[int] = field(default_factory=list)
     next_named: list[int] = field(default_factory=list)
+    # In an answer, positions of tokens, or NOTHING: the last token of the noun that a direction starts from (the first of the question; the one
+    # before, where the question names none) and of the one that it leads to, where the question names that as well.
+    first_compared: list[int] = field(default_factory=list)
+    second_compared: list[int] = field(default_factory=list)
     things: Things | None = None
 
     @classmethod
@@ -98,12 +102,8 @@ class Sequence:
                 continue
             free = start + len(question) - 1  # the token that the first word of the answer follows
             out.add_turn(question, reply, [chat.weights.get(token, 1.0) for token in reply])
-            for first, last, noun in chat.named(question + reply) if things else ():
-                row = things.row(noun)
-                out.named[start + last] = row
-                for position in range(free, start + first):
-                    out.next_named[position] = row
-                free = max(free, start + last + 1)
+            if things:
+                out._point_at_nouns(free, [(start + first, start + last, things.row(noun)) for first, last, noun in chat.named(question + reply)])
         return out
 
     @classmethod
@@ -111,7 +111,7 @@ class Sequence:
         """The picture without any turn yet."""
         ids = chat.prefix(views)
         start = len(ids)
-        return cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start, [NOTHING] * start, [NOTHING] * start)
+        return cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start, *([NOTHING] * start for _ in range(4)))
 
     def add_turn(self, question: list[int], reply: list[int], weights: list[float]) -> None:
         """One more branch, whose `reply` is learned."""
@@ -123,8 +123,27 @@ class Sequence:
         # The label of a position is the token that follows it.
         self.labels += [IGNORE] * (len(question) - 1) + reply + [IGNORE]
         self.weights += [0.0] * (len(question) - 1) + weights + [0.0]
-        self.named += [NOTHING] * len(turn)
-        self.next_named += [NOTHING] * len(turn)
+        for pointers in (self.named, self.next_named, self.first_compared, self.second_compared):
+            pointers += [NOTHING] * len(turn)
+
+    def _point_at_nouns(self, answer: int, nouns: list[tuple[int, int, int]]) -> None:
+        """Fills in what the last turn names and compares: its answer is said from the token `answer` on, and `nouns` has the first token, the last
+        token and the row of each noun."""
+        asked = [last for _, last, _ in nouns if last < answer]
+        if asked:
+            self.first_compared[answer:] = [asked[0]] * (len(self.ids) - answer)
+        if len(asked) > 1:
+            self.second_compared[answer:] = [asked[1]] * (len(self.ids) - answer)
+        before, free = NOTHING, answer
+        for first, last, row in nouns:
+            self.named[last] = row
+            for position in range(free, first):
+                self.next_named[position] = row
+                if not asked:
+                    self.first_compared[position] = before
+            if last > answer:
+                # The last token of a noun is also where the word after it is chosen: a direction to the next, it may be.
+                before = free = last
 
 
 def collate(sequences: list[Sequence], length: int | None = None) -> dict[str, Tensor]:
@@ -145,7 +164,7 @@ def collate(sequences: list[Sequence], length: int | None = None) -> dict[str, T
         **things,
         "ids": padded("ids", PAD), "positions": padded("positions", 0), "labels": padded("labels", IGNORE),
         "weights": padded("weights", 0.0), "mask": mask.unsqueeze(1),
-        "named": padded("named", NOTHING), "next_named": padded("next_named", NOTHING),
+        **{name: padded(name, NOTHING) for name in ("named", "next_named", "first_compared", "second_compared")},
     }
 
 

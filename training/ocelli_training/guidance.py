@@ -1,11 +1,12 @@
 """Where the adapter's attention should look so that an image token can say the rank of its object among the nouns of a caption, and how many
 there are.
 
-Counting what stands to the left is a relation between objects; from the ranks alone the encoder does not find it in reasonable time. So three heads
+Counting what stands to the left is a relation between objects; from the ranks alone the encoder does not find it in reasonable time. So four heads
 of the adapter's layer are told: for a patch of an object, the first looks at the objects whose nouns are named before, one part of the weight for
-each noun, the second at its equals and itself, one part for each, the third at what is named after, and `SINK` parts go to the background. So the
-share of the weight that lies on objects says how many they are. A rest that stays on the object itself says nothing: object and equals have the
-same values.
+each noun, the second at its equals and itself, one part for each, the third at what is named after, the fourth at its equals alone, and the
+background has some parts as well (`SINKS`). So the share of the weight that lies on objects says how many they are. A rest that stays on the object
+itself says nothing: object and equals have the same values. The fourth is for the step from one to two: there a third of the second head's weight
+becomes a half, but of the fourth's, nothing becomes a half.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from .scenes import Scene, SceneObject
 from .truth import groups
 
 MAX_OBJECTS = 9  # crowded scenes
-HEADS = 3
-SINK = 2.0  # parts of the weight for the background, where an object has one
+HEADS = 4
+SINKS = np.array([2.0, 2.0, 2.0, 1.0], np.float32)[:, None, None]  # parts of the weight for the background, where an object has one
 
 
 def bump(thing: SceneObject, grid: int, cells: float, share: float) -> np.ndarray:
@@ -51,7 +52,8 @@ def object_maps(scene: Scene, grid: int) -> tuple[np.ndarray, np.ndarray]:
                         mixture[head, i, j] = 1.0 / len(other)
             for j in own:
                 mixture[1, i, j] = 1.0
-    mixture /= mixture.sum(-1, keepdims=True) + SINK
+                mixture[3, i, j] = float(j != i)
+    mixture /= mixture.sum(-1, keepdims=True) + SINKS
     return heat, mixture
 
 

@@ -485,15 +485,15 @@ class Decoder(nn.Module):
         return cos.unsqueeze(1), sin.unsqueeze(1)
 
     def states(self, embeddings: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> tuple[Tensor, list[Tensor]]:
-        """The same, and what each layer with keys of its own reads."""
+        """The same, and what each layer reads."""
         rope = self.rope(positions)
         x, kv, inputs = embeddings, None, []
         for segment in self.layers.values():
             for name, layer in segment.items():
+                inputs.append(x)
                 if layer.attention.reuse:
                     x, kv = layer(x, kv, rope, mask, self.quantize_kv)
                     continue
-                inputs.append(x)
                 x, kv = layer(x, cache.get(name) if cache else None, rope, mask, self.quantize_kv)
                 if cache is not None:
                     cache[name] = kv

@@ -119,7 +119,7 @@ def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Dec
     right = (logits.detach().argmax(-1) == labels).float().mean()
     first_image_token = int((batch["ids"][0] == IMAGE).nonzero()[0])
     return {
-        "text": losses @ weights / weights.sum(), "place": place_loss(inputs[-1], batch),
+        "text": losses @ weights / weights.sum(), "place": place_loss(inputs, batch),
         "look": look_loss(model.decoder, inputs, batch, first_image_token), "right": right,
     }
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from ocelli_training.blank import blank_library
-from ocelli_training.chat import IMAGE, Chat, Sequence, collate
-from ocelli_training.fetching import ABSENT, NAMED_LAYER, Things, look_loss, place_loss
+from ocelli_training.chat import IGNORE, IMAGE, NOTHING, Chat, Sequence, collate
+from ocelli_training.fetching import ABSENT, COMPARING_LAYER, NAMED_LAYER, PLACE_SCALE, Things, look_loss, place_loss
 from ocelli_training.model import Ocelli
 from ocelli_training.scenes import sample_scene
 from ocelli_training.train_language import answer_logits
@@ -20,12 +20,12 @@ TOKENIZER = Path(__file__).resolve().parents[2] / "assets" / "nano" / "tokenizer
 
 @pytest.fixture(scope="module")
 def scene():
-    """Two or more nouns, the first of which stands there once."""
+    """Two or more nouns, the first two of which stand there once."""
     rng, library = np.random.default_rng(5), blank_library()
     while True:
         scene = sample_scene(rng, library)
         found = groups(scene)
-        if len(found) >= 2 and found[0].single:
+        if len(found) >= 2 and found[0].single and found[1].single:
             return scene
 
 
@@ -58,7 +58,7 @@ def test_a_few_steps_teach_the_heads_where_to_look_and_what_is_fetched_there(sce
 
     def losses() -> tuple[torch.Tensor, torch.Tensor]:
         _, inputs = answer_logits(decoder, batch, picture)
-        return look_loss(decoder, inputs, batch, start), place_loss(inputs[-1], batch)
+        return look_loss(decoder, inputs, batch, start), place_loss(inputs, batch)
 
     before = [loss.item() for loss in losses()]
     for _ in range(30):
@@ -67,6 +67,32 @@ def test_a_few_steps_teach_the_heads_where_to_look_and_what_is_fetched_there(sce
         optimizer.step()
     after = [loss.item() for loss in losses()]
     assert 0 <= after[0] < 0.5 * before[0] and 0 <= after[1] < 0.5 * before[1]
+
+
+def test_a_few_steps_teach_an_answer_to_look_at_the_nouns_of_the_question_and_how_far_apart_they_stand(scene):
+    torch.manual_seed(0)
+    chat, decoder = Chat(TOKENIZER), Ocelli().decoder
+    first, second = (group.noun for group in groups(scene)[:2])
+    question = f"Where {first.verb} the {first.word} relative to the {second.word}?"
+    batch = collate([Sequence.of(chat, [9], [(question, "Above.")], Things.of(scene, 3))])
+    picture = torch.randn(1, 9, decoder.config.hidden_size)
+    start = batch["ids"][0].tolist().index(IMAGE)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=2e-3)
+    answer = (batch["labels"][0] != IGNORE).nonzero()[0].item()
+    for _ in range(40):
+        optimizer.zero_grad()
+        _, inputs = answer_logits(decoder, batch, picture)
+        (look_loss(decoder, inputs, batch, start) + place_loss(inputs, batch)).backward()
+        optimizer.step()
+    _, inputs = answer_logits(decoder, batch, picture)
+    attention = decoder.layers["segment_0"][f"layer_{COMPARING_LAYER}"].attention
+    looks = attention.log_weights(inputs[COMPARING_LAYER], decoder.rope(batch["positions"]), batch["mask"], 2).exp()[0, :, answer]
+    nouns = (batch["named"][0] != NOTHING).nonzero().flatten()
+    assert (looks[[0, 1], nouns] > 0.5).all(), "one head looks at the first noun, the other at the second"
+    after = inputs[COMPARING_LAYER + 1]
+    offset = torch.nn.functional.rms_norm(after, after.shape[-1:])[0, answer, -6:-4] / PLACE_SCALE
+    a, b = (group.single for group in groups(scene)[:2])
+    torch.testing.assert_close(offset, torch.tensor([a.cx - b.cx, a.cy - b.cy], dtype=offset.dtype), atol=0.05, rtol=0)
 
 
 def test_where_a_head_is_said_to_look_is_where_it_looks():

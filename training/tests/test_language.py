@@ -160,12 +160,35 @@ def test_a_sequence_knows_what_its_nouns_name_and_what_comes_next(spoken):
     missing = next(noun for noun in NOUNS if noun not in (first, second) and noun.plural != noun.word)
     sequence = Sequence.of(chat, [9], [(f"Where is the {second.word}?", f"A {first.word} and a red {second.word}.")], things)
     assert [row for row in sequence.named if row != NOTHING] == [1, 0, 1]
-    # The first is the end of the question's turn, which the answer's first word follows.
+    # The first is the end of the question's turn, which the answer's first word follows; a noun's last token tells the word after it, "above" perhaps.
     following = [(chat.decode([token]).strip(), row) for token, row in zip(sequence.ids, sequence.next_named, strict=True) if row != NOTHING]
-    assert [row for _, row in following] == [0] * 2 + [1] * 3
-    assert [token for token, _ in following][1:] == ["A", "and", "a", "red"]
+    assert [row for _, row in following] == [0] * 2 + [1] * 4
+    tokens = [token for token, _ in following]
+    assert tokens[1] == "A" and first.word.endswith(tokens[2]) and tokens[3:] == ["and", "a", "red"]
     absent = Sequence.of(chat, [9], [(f"Is there a {missing.word}?", "No.")], things)
     assert [row for row in absent.named if row != NOTHING] == [ABSENT]
+
+
+def test_a_sequence_knows_which_nouns_an_answer_compares(spoken):
+    scene = next(scene for scene, *_ in spoken if len(groups(scene)) == 2)
+    chat, things = Chat(TOKENIZER), Things.of(scene, 3)
+    first, second = (group.noun.word for group in groups(scene))
+
+    def compared(question: str, answer: str) -> list[tuple[str, str, str]]:
+        """Of each token of the answer, and the one before it: the text of the two nouns, as far as they are known, and of the token."""
+        sequence = Sequence.of(chat, [9], [(question, answer)], things)
+        said = [""] + [chat.decode([token]).strip() for token in sequence.ids]
+        pointers = zip(sequence.first_compared, sequence.second_compared, said[1:], strict=True)
+        return [(said[a + 1], said[b + 1], token) for a, b, token in pointers if a != NOTHING or b != NOTHING]
+
+    end_of = {noun: chat.decode(chat.encode(f" {noun}")[-1:]).strip() for noun in (first, second)}
+    asked = compared(f"Where is the {second} relative to the {first}?", "Above.")
+    assert {(a, b) for a, b, _ in asked} == {(end_of[second], end_of[first])}
+    assert [token for *_, token in asked][1:3] == ["Above", "."]
+    beside = compared(f"What is above the {first}?", f"A {second}.")
+    assert {(a, b) for a, b, _ in beside} == {(end_of[first], "")}
+    caption = compared("Describe the picture.", f"A {first} above a {second}.")
+    assert [(a, token) for a, _, token in caption] == [(end_of[first], token) for token in (end_of[first], "above", "a")]
 
 
 def test_turns_that_find_no_room_are_left_out():

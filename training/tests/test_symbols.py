@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ocelli_training.blank import blank_library
-from ocelli_training.guidance import HEADS, SINK, guidance_loss, object_maps
+from ocelli_training.guidance import HEADS, SINKS, guidance_loss, object_maps
 from ocelli_training.model import EncoderLayer
 from ocelli_training.scenes import sample_scene
 from ocelli_training.symbols import NUM_COUNTS, NUM_RANKS, Noise, codebook, features, num_features, num_words, order_codes
@@ -108,15 +108,17 @@ def test_the_weight_that_guided_attention_has_on_objects_says_how_many_they_are(
         assert np.allclose(heat.sum(1)[:count], 1, atol=1e-4)
         assert not heat[count:].any()
         assert not mixture[:, count:].any()
-        row, named = 0, groups(scene)
+        row, named, sinks = 0, groups(scene), SINKS.ravel()
         for rank, group in enumerate(named):
             first, equals, later = row, len(group.members), len(named) - 1 - rank
             for _ in group.members:
-                assert np.isclose(mixture[0, row, :first].sum(), rank / (rank + SINK))
+                assert np.isclose(mixture[0, row, :first].sum(), rank / (rank + sinks[0]))
                 assert not mixture[0, row, first:].any()
-                assert np.isclose(mixture[2, row, first + equals :].sum(), later / (later + SINK))
+                assert np.isclose(mixture[2, row, first + equals :].sum(), later / (later + sinks[2]))
                 assert not mixture[2, row, : first + equals].any()
-                assert np.isclose(mixture[1, row, first : first + equals].sum(), equals / (equals + SINK))
+                assert np.isclose(mixture[1, row, first : first + equals].sum(), equals / (equals + sinks[1]))
+                assert np.isclose(mixture[3, row, first : first + equals].sum(), (equals - 1) / (equals - 1 + sinks[3]))
+                assert not mixture[3, row, row], "an object is none of its equals"
                 row += 1
 
 
