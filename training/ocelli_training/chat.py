@@ -23,6 +23,7 @@ CAPTION_PROMPT = "Describe the picture."
 LONG_CAPTION_PROMPT = "Describe the picture in detail."
 IGNORE = -100
 NOTHING = -1  # where no noun is named
+POINTERS = ("named", "next_named", "first_compared", "second_compared", "repeated")  # of a sequence, for `fetching.py`
 # Words that say where things are: one in a caption of twenty tokens, and the hardest to learn, so each counts as several in the loss.
 PLACE_WORDS = (" above", " below", "Above", "Below", " left", " right", " top", " bottom", " center")
 PLACE_WEIGHT = 4.0
@@ -86,6 +87,7 @@ class Sequence:
     # before, where the question names none) and of the one that it leads to, where the question names that as well.
     first_compared: list[int] = field(default_factory=list)
     second_compared: list[int] = field(default_factory=list)
+    repeated: list[int] = field(default_factory=list)  # before a noun that the turn has named already: its first token there
     things: Things | None = None
 
     @classmethod
@@ -103,7 +105,7 @@ class Sequence:
             free = start + len(question) - 1  # the token that the first word of the answer follows
             out.add_turn(question, reply, [chat.weights.get(token, 1.0) for token in reply])
             if things:
-                out._point_at_nouns(free, [(start + first, start + last, things.row(noun)) for first, last, noun in chat.named(question + reply)])
+                out._point_at_nouns(free, [(start + first, start + last, noun) for first, last, noun in chat.named(question + reply)])
         return out
 
     @classmethod
@@ -111,7 +113,7 @@ class Sequence:
         """The picture without any turn yet."""
         ids = chat.prefix(views)
         start = len(ids)
-        return cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start, *([NOTHING] * start for _ in range(4)))
+        return cls(ids, [0] * start, list(range(start)), [IGNORE] * start, [0.0] * start, *([NOTHING] * start for _ in POINTERS))
 
     def add_turn(self, question: list[int], reply: list[int], weights: list[float]) -> None:
         """One more branch, whose `reply` is learned."""
@@ -123,24 +125,26 @@ class Sequence:
         # The label of a position is the token that follows it.
         self.labels += [IGNORE] * (len(question) - 1) + reply + [IGNORE]
         self.weights += [0.0] * (len(question) - 1) + weights + [0.0]
-        for pointers in (self.named, self.next_named, self.first_compared, self.second_compared):
-            pointers += [NOTHING] * len(turn)
+        for name in POINTERS:
+            getattr(self, name).extend([NOTHING] * len(turn))
 
     def _point_at_nouns(self, answer: int, nouns: list[tuple[int, int, int]]) -> None:
-        """Fills in what the last turn names and compares: its answer is said from the token `answer` on, and `nouns` has the first token, the last
-        token and the row of each noun."""
+        """Fills in what the last turn names and compares: its answer is said from the token `answer` on, and `nouns` has the first token and the last
+        of each noun, and its index."""
         asked = [last for _, last, _ in nouns if last < answer]
         if asked:
             self.first_compared[answer:] = [asked[0]] * (len(self.ids) - answer)
         if len(asked) > 1:
             self.second_compared[answer:] = [asked[1]] * (len(self.ids) - answer)
-        before, free = NOTHING, answer
-        for first, last, row in nouns:
-            self.named[last] = row
+        before, free, mentions = NOTHING, answer, {}
+        for first, last, noun in nouns:
+            self.named[last] = row = self.things.row(noun)
             for position in range(free, first):
                 self.next_named[position] = row
+                self.repeated[position] = mentions.get(noun, NOTHING)
                 if not asked:
                     self.first_compared[position] = before
+            mentions.setdefault(noun, first)
             if last > answer:
                 # The last token of a noun is also where the word after it is chosen: a direction to the next, it may be.
                 before = free = last
@@ -164,7 +168,7 @@ def collate(sequences: list[Sequence], length: int | None = None) -> dict[str, T
         **things,
         "ids": padded("ids", PAD), "positions": padded("positions", 0), "labels": padded("labels", IGNORE),
         "weights": padded("weights", 0.0), "mask": mask.unsqueeze(1),
-        **{name: padded(name, NOTHING) for name in ("named", "next_named", "first_compared", "second_compared")},
+        **{name: padded(name, NOTHING) for name in POINTERS},
     }
 
 

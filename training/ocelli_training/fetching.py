@@ -1,5 +1,5 @@
 """Where the decoder's attention should look: at a noun, the image tokens of what it names; before a noun of an answer, those of what is named next;
-and where an answer compares two nouns, these.
+and where an answer compares two nouns or says one again, these.
 
 A direction depends on two places, so each noun has to fetch the place of what it names before the answer can compare them. From the words alone
 (one in twenty tells of it) that is not learned in hours: places at nouns were 0.15 of the side off in balanced mode, although the image tokens
@@ -27,8 +27,9 @@ ABSENT = MAX_THINGS  # the row of nouns that the picture does not show
 # through the heads of the second: 64 numbers would be few for 264 nouns.
 NAMED_LAYER, NEXT_LAYER = 1, 3
 GUIDED = (("named", NAMED_LAYER, 2), ("next_named", NEXT_LAYER, 4))
-# The last layer with keys of its own: of earlier tokens, it and all above know what it reads. Its first two heads look at the nouns that are compared.
-COMPARING_LAYER, COMPARED = 4, ("first_compared", "second_compared")
+# The last layer with keys of its own: of earlier tokens, it and all above know what it reads. Its first heads look at the nouns that are compared, and
+# at one that is said again: second sentences named what the first did not, and nothing else showed.
+COMPARING_LAYER, POINTED = 4, ("first_compared", "second_compared", "repeated")
 PLACE_SCALE = 4.0
 
 
@@ -72,8 +73,8 @@ def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, first_image_t
             said = log_weights(index, heads)[rows, :, tokens][..., columns]  # [nouns, heads, 1 + P * P]
             looks = batch["looks"][rows, wanted[rows, tokens]]
             losses.append(-((looks.unsqueeze(1) * said).sum(-1).mean(-1) + torch.special.entr(looks).sum(-1)).mean())
-    comparing = log_weights(COMPARING_LAYER, len(COMPARED))
-    for head, name in enumerate(COMPARED):
+    comparing = log_weights(COMPARING_LAYER, len(POINTED))
+    for head, name in enumerate(POINTED):
         rows, tokens = (batch[name] >= 0).nonzero(as_tuple=True)
         if len(rows):
             losses.append(-comparing[rows, head, tokens, batch[name][rows, tokens]].mean())
@@ -100,7 +101,7 @@ def place_loss(inputs: list[Tensor], batch: dict) -> Tensor:
     for name, end in (("named", size), ("next_named", size - 2)):
         rows, tokens = (batch[name] >= 0).nonzero(as_tuple=True)
         add(read, end, rows, tokens, places(rows, batch[name][rows, tokens]))
-    first, second = (batch[name] for name in COMPARED)
+    first, second = batch["first_compared"], batch["second_compared"]
     led_to = torch.where(second >= 0, batch["named"].gather(1, second.clamp_min(0)), batch["next_named"])
     rows, tokens = ((first >= 0) & (led_to >= 0)).nonzero(as_tuple=True)
     start = batch["named"][rows, first[rows, tokens]]

@@ -191,6 +191,15 @@ def test_a_sequence_knows_which_nouns_an_answer_compares(spoken):
     assert [(a, token) for a, _, token in caption] == [(end_of[first], token) for token in (end_of[first], "above", "a")]
 
 
+def test_a_sequence_knows_which_nouns_are_said_again(spoken):
+    scene = next(scene for scene, *_ in spoken if len(groups(scene)) == 2)
+    chat, (first, second) = Chat(TOKENIZER), (group.noun.word for group in groups(scene))
+    sequence = Sequence.of(chat, [9], [("Describe the picture.", f"A {first} and a {second}. The {second} is on the left.")], Things.of(scene, 3))
+    again = [(sequence.ids[at], chat.decode([token]).strip()) for at, token in zip(sequence.repeated, sequence.ids, strict=True) if at != NOTHING]
+    assert {token for token, _ in again} == {chat.encode(f" {second}")[0]}
+    assert [word for _, word in again][1:] == [".", "The"], "from the end of its first mention on"
+
+
 def test_turns_that_find_no_room_are_left_out():
     chat, turns = Chat(TOKENIZER), [(f"How many {word} are there?", "Two.") for word in ("cats", "dogs", "bears", "crabs")]
     whole = Sequence.of(chat, [9], turns)
