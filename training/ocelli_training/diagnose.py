@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .chat import CAPTION_PROMPT, Chat
+from .chat import CAPTION_PROMPT, IGNORE, Chat, Sequence, collate
 from .checkpoint import load_weights
 from .data import pixels
 from .evaluate import MODES, STYLES, scene_truth
+from .fetching import Things, known_places
 from .language import questions
 from .metrics import Scores, Tally
 from .model import Ocelli
@@ -27,8 +28,9 @@ from .precision import mixed_precision
 from .sampling import sample
 from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .symbols import NUM_COUNTS, NUM_RANKS, codebook, features, noisy_tokens, num_words
-from .train_language import POOLED
+from .train_language import POOLED, answer_logits
 from .train_vision import LOGITS, ONE_LOGIT, Heads
+from .truth import direction
 
 BATCH = 20
 PEAK = 0.2  # a code this strong stands for something
@@ -72,6 +74,9 @@ class Report:
     seen: dict[str, Tally] = field(default_factory=dict)
     captions: dict[str, Scores] = field(default_factory=dict)
     directions: dict[str, Tally] = field(default_factory=dict)  # answers about where one thing is relative to another
+    # What the decoder knows where it is asked that, if both are there: how far the place at a noun is off, and which direction follows from its numbers.
+    errors: dict[str, list[float]] = field(default_factory=dict)
+    followed: dict[tuple[str, str], Tally] = field(default_factory=dict)
 
     def count(self, name: str, right: bool) -> None:
         self.seen.setdefault(name, Tally()).add(right)
@@ -93,6 +98,20 @@ class Report:
                 numbers = torch.cat([torch.tensor([ONE_LOGIT]), LOGITS * said[counts]])
                 self.count(f"number of {equals} alike, by that token", int(numbers.argmax()) + 1 == equals)
 
+    def compare(self, name: str, known: dict[str, Tensor], batch: dict) -> None:
+        """`known`: `known_places` of the questions about directions in `batch`."""
+        for row in range(len(batch["ids"])):
+            answer = int((batch["labels"][row] != IGNORE).nonzero()[0])
+            asked = [int(batch[pointer][row, answer]) for pointer in ("first_compared", "second_compared")]
+            first, second = true = batch["places"][row, batch["named"][row, asked]]
+            if true.isnan().any():
+                continue
+            places = known["named"][row, asked]
+            self.errors.setdefault(name, []).append(float((places - true).square().mean()))
+            for source, offset in (("places", places[0] - places[1]), ("offset", known["offset"][row, answer])):
+                follows = direction(*offset.tolist(), dominance=1.0) == direction(*(first - second).tolist(), dominance=1.0)
+                self.followed.setdefault((name, source), Tally()).add(follows)
+
     def table(self) -> str:
         lines = ["| the encoder | right |", "| --- | ---: |"]
         lines += [f"| {name} | {tally.right / tally.total:.3f} |" for name, tally in sorted(self.seen.items())]
@@ -102,6 +121,11 @@ class Report:
             asked = self.directions.get(name, Tally())
             directions = f"{asked.right / asked.total:.3f} ({asked.total})" if asked.total else "-"
             lines.append(f"| {name} | {values['object F1']:.3f} | {values['exact objects']:.3f} | {directions} |")
+        lines += ["", "| known where a direction is asked | places off by (root of the mean square, sides) | direction follows from them | from the offset |"]
+        lines.append("| --- | ---: | ---: | ---: |")
+        for name, errors in self.errors.items():
+            follows = [f"{tally.right / tally.total:.3f}" for tally in (self.followed[name, source] for source in ("places", "offset"))]
+            lines.append(f"| {name} | {np.sqrt(np.mean(errors)):.3f} | {' | '.join(follows)} |")
         return "\n".join(lines)
 
 
@@ -128,6 +152,7 @@ def diagnose(model: Ocelli, heads: Heads, library: Library, chat: Chat, mode: st
         rows = [row for row in range(len(batch)) if asked[start + row]]
         answers = [asked[start + row][0][1] for row in rows]
         asking = [chat.prefix([pooled * pooled]) + chat.question(asked[start + row][0][0]) for row in rows]
+        told_of = [Sequence.of(chat, [pooled * pooled], [asked[start + row][0][:2]], Things.of(batch[row], pooled)) for row in rows]
         kinds = codes.corrected(tokens, target)
         kinds["symbols with the noise of stage 2"] = torch.from_numpy(np.stack([noisy_tokens(s, pooled, nouns, codes.book.numpy(), rng) for s in batch]))
         for name, image_tokens in kinds.items():
@@ -137,6 +162,9 @@ def diagnose(model: Ocelli, heads: Heads, library: Library, chat: Chat, mode: st
             with mixed_precision():
                 replies = sample(model.decoder, [prompt] * len(batch), image_tokens, 1, 64, greedy=True)
                 told = sample(model.decoder, asking, image_tokens[rows], 1, 16, greedy=True) if rows else []
+                if rows:
+                    asked_of = collate(told_of)
+                    report.compare(name, known_places(answer_logits(model.decoder, asked_of, image_tokens[rows])[1]), asked_of)
             for answer, reply in zip(answers, told, strict=True):
                 directions.add(chat.decode(reply).strip() == answer)
             for record, reply in zip(truth[start:], replies, strict=False):

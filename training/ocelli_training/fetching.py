@@ -81,29 +81,33 @@ def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, first_image_t
     return sum(losses) if losses else inputs[0].new_zeros(())
 
 
-def place_loss(inputs: list[Tensor], batch: dict) -> Tensor:
-    """How far six numbers of the state at each token of a turn are from what it should know; `inputs`: `Decoder.states`.
+def known_places(inputs: list[Tensor]) -> dict[str, Tensor]:
+    """Six numbers of the state at each token, as places and offsets `[B, T, 2]` in sides of the picture; `inputs`: `Decoder.states`.
 
-    The last two of what `COMPARING_LAYER` reads, at a noun: the place of what it names. The two before them, in an answer: the place of what is named
-    next. The two before those, after that layer: the offset from the second of two nouns that are compared to the first, which a direction needs.
+    `named`, the last two of what `COMPARING_LAYER` reads: at a noun, the place of what it names. `next_named`, the two before them: in an answer, the
+    place of what is named next. `offset`, the two before those, after that layer: from the second of two nouns that are compared to the first, which a
+    direction needs.
     """
-    read, compared = (F.rms_norm(x, x.shape[-1:]) for x in inputs[COMPARING_LAYER : COMPARING_LAYER + 2])  # as the layers see them
-    size, losses = read.shape[-1], []
+    # As the next layers see them.
+    read, compared = (F.rms_norm(x, x.shape[-1:]).float() / PLACE_SCALE for x in inputs[COMPARING_LAYER : COMPARING_LAYER + 2])
+    return {"named": read[..., -2:] + 0.5, "next_named": read[..., -4:-2] + 0.5, "offset": compared[..., -6:-4]}
 
-    def add(states: Tensor, end: int, rows: Tensor, tokens: Tensor, wanted: Tensor) -> None:
-        known = ~wanted[:, 0].isnan()
-        if known.any():
-            losses.append(F.smooth_l1_loss(states[rows, tokens][known, end - 2 : end].float(), PLACE_SCALE * wanted[known]))
 
-    def places(rows: Tensor, things: Tensor) -> Tensor:
-        return batch["places"][rows, things] - 0.5
+def place_loss(inputs: list[Tensor], batch: dict) -> Tensor:
+    """How far `known_places` are from what the tokens of a turn should know."""
+    known, losses = known_places(inputs), []
 
-    for name, end in (("named", size), ("next_named", size - 2)):
+    def add(name: str, rows: Tensor, tokens: Tensor, wanted: Tensor) -> None:
+        single = ~wanted[:, 0].isnan()
+        if single.any():
+            losses.append(F.smooth_l1_loss(PLACE_SCALE * known[name][rows, tokens][single], PLACE_SCALE * wanted[single]))
+
+    for name in ("named", "next_named"):
         rows, tokens = (batch[name] >= 0).nonzero(as_tuple=True)
-        add(read, end, rows, tokens, places(rows, batch[name][rows, tokens]))
+        add(name, rows, tokens, batch["places"][rows, batch[name][rows, tokens]])
     first, second = batch["first_compared"], batch["second_compared"]
     led_to = torch.where(second >= 0, batch["named"].gather(1, second.clamp_min(0)), batch["next_named"])
     rows, tokens = ((first >= 0) & (led_to >= 0)).nonzero(as_tuple=True)
     start = batch["named"][rows, first[rows, tokens]]
-    add(compared, size - 4, rows, tokens, places(rows, start) - places(rows, led_to[rows, tokens]))
-    return sum(losses) if losses else read.new_zeros(())
+    add("offset", rows, tokens, batch["places"][rows, start] - batch["places"][rows, led_to[rows, tokens]])
+    return sum(losses) if losses else inputs[0].new_zeros(())

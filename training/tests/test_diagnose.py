@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ocelli_training.chat import Chat
-from ocelli_training.diagnose import Codes, diagnose
+from ocelli_training.chat import IGNORE, Chat, Sequence, collate
+from ocelli_training.diagnose import Codes, Report, diagnose
+from ocelli_training.fetching import Things
+from ocelli_training.language import questions
 from ocelli_training.model import Ocelli
 from ocelli_training.scenes import sample_scene
 from ocelli_training.symbols import codebook, features, num_words
@@ -40,5 +42,26 @@ def test_the_report_counts_every_object_and_every_scene(library):
     assert report.seen["objects named by the token at their centre"].total >= 6
     assert {scores.scenes for scores in report.captions.values()} == {6}
     assert len({tally.total for tally in report.directions.values()}) == 1 and report.directions["symbols"].total > 0
+    assert set(report.errors) == set(report.captions) and len(report.followed) == 2 * len(report.captions)
     table = report.table()
     assert "| as they are | " in table and "| symbols with the noise of stage 2 | " in table
+
+
+def test_a_direction_follows_from_places_and_offsets_that_are_right(library):
+    rng, chat = np.random.default_rng(3), Chat(TOKENIZER)
+    while True:
+        scene = sample_scene(rng, library)
+        asked = questions(scene, rng, 1, {"relation": 1.0})
+        if asked and not asked[0][1].startswith("There"):
+            break
+    batch = collate([Sequence.of(chat, [9], [asked[0][:2]], Things.of(scene, 3))])
+    answer = int((batch["labels"][0] != IGNORE).nonzero()[0])
+    first, second = (int(batch[name][0, answer]) for name in ("first_compared", "second_compared"))
+    places = batch["places"][0, batch["named"][0, [first, second]]]
+    known = {"named": torch.zeros(1, batch["ids"].shape[1], 2), "offset": torch.zeros(1, batch["ids"].shape[1], 2)}
+    known["named"][0, [first, second]] = places
+    known["offset"][0, answer] = places[1] - places[0]  # the wrong way round
+    report = Report()
+    report.compare("tokens", known, batch)
+    assert report.errors["tokens"] == [0.0]
+    assert report.followed["tokens", "places"].right == 1 and report.followed["tokens", "offset"].right == 0

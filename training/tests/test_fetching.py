@@ -9,7 +9,7 @@ import pytest
 import torch
 from ocelli_training.blank import blank_library
 from ocelli_training.chat import IGNORE, IMAGE, NOTHING, Chat, Sequence, collate
-from ocelli_training.fetching import ABSENT, COMPARING_LAYER, NAMED_LAYER, PLACE_SCALE, Things, look_loss, place_loss
+from ocelli_training.fetching import ABSENT, COMPARING_LAYER, NAMED_LAYER, Things, known_places, look_loss, place_loss
 from ocelli_training.model import Ocelli
 from ocelli_training.scenes import sample_scene
 from ocelli_training.train_language import answer_logits
@@ -89,10 +89,10 @@ def test_a_few_steps_teach_an_answer_to_look_at_the_nouns_of_the_question_and_ho
     looks = attention.log_weights(inputs[COMPARING_LAYER], decoder.rope(batch["positions"]), batch["mask"], 2).exp()[0, :, answer]
     nouns = (batch["named"][0] != NOTHING).nonzero().flatten()
     assert (looks[[0, 1], nouns] > 0.5).all(), "one head looks at the first noun, the other at the second"
-    after = inputs[COMPARING_LAYER + 1]
-    offset = torch.nn.functional.rms_norm(after, after.shape[-1:])[0, answer, -6:-4] / PLACE_SCALE
-    a, b = (group.single for group in groups(scene)[:2])
-    torch.testing.assert_close(offset, torch.tensor([a.cx - b.cx, a.cy - b.cy], dtype=offset.dtype), atol=0.05, rtol=0)
+    known = known_places(inputs)
+    a, b = (torch.tensor([group.single.cx, group.single.cy]) for group in groups(scene)[:2])
+    torch.testing.assert_close(known["named"][0, nouns], torch.stack([a, b]), atol=0.05, rtol=0)
+    torch.testing.assert_close(known["offset"][0, answer], a - b, atol=0.05, rtol=0)
 
 
 def test_where_a_head_is_said_to_look_is_where_it_looks():
