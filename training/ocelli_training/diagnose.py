@@ -152,7 +152,7 @@ def diagnose(model: Ocelli, heads: Heads, library: Library, chat: Chat, mode: st
         rows = [row for row in range(len(batch)) if asked[start + row]]
         answers = [asked[start + row][0][1] for row in rows]
         asking = [chat.prefix([pooled * pooled]) + chat.question(asked[start + row][0][0]) for row in rows]
-        told_of = [Sequence.of(chat, [pooled * pooled], [asked[start + row][0][:2]], Things.of(batch[row], pooled)) for row in rows]
+        told_of = collate([Sequence.of(chat, [pooled * pooled], [asked[start + row][0][:2]], Things.of(batch[row], pooled)) for row in rows]) if rows else None
         kinds = codes.corrected(tokens, target)
         kinds["symbols with the noise of stage 2"] = torch.from_numpy(np.stack([noisy_tokens(s, pooled, nouns, codes.book.numpy(), rng) for s in batch]))
         for name, image_tokens in kinds.items():
@@ -162,9 +162,8 @@ def diagnose(model: Ocelli, heads: Heads, library: Library, chat: Chat, mode: st
             with mixed_precision():
                 replies = sample(model.decoder, [prompt] * len(batch), image_tokens, 1, 64, greedy=True)
                 told = sample(model.decoder, asking, image_tokens[rows], 1, 16, greedy=True) if rows else []
-                if rows:
-                    asked_of = collate(told_of)
-                    report.compare(name, known_places(answer_logits(model.decoder, asked_of, image_tokens[rows])[1]), asked_of)
+                if told_of:
+                    report.compare(name, known_places(answer_logits(model.decoder, told_of, image_tokens[rows])[1]), told_of)
             for answer, reply in zip(answers, told, strict=True):
                 directions.add(chat.decode(reply).strip() == answer)
             for record, reply in zip(truth[start:], replies, strict=False):

@@ -61,10 +61,10 @@ class Things:
 def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, first_image_token: int) -> Tensor:
     """Kullback-Leibler divergence of the first heads of three layers from where they should look, averaged over nouns; `inputs`: `Decoder.states`."""
     columns = torch.cat([torch.zeros(1, dtype=torch.long), first_image_token + torch.arange(batch["looks"].shape[-1] - 1)])
-    layers, losses = list(decoder.layers["segment_0"].values()), []
+    layers, rope, losses = list(decoder.layers["segment_0"].values()), decoder.rope(batch["positions"]), []
 
     def log_weights(index: int, heads: int) -> Tensor:
-        return layers[index].attention.log_weights(inputs[index], decoder.rope(batch["positions"]), batch["mask"], heads)
+        return layers[index].attention.log_weights(inputs[index], rope, batch["mask"], heads)
 
     for name, index, heads in GUIDED:
         wanted = batch[name]
