@@ -22,10 +22,13 @@ import numpy as np
 
 from .colours import COLOURS, GREY_MATRIX, colour_shares, hue_matrix
 from .nouns import NOUNS, Noun
+from .redrawing import REDRAWN, redraw
 
 ICONIFY_SETS = ("noto", "noto-v1", "twemoji", "fluent-emoji", "fluent-emoji-flat", "fxemoji", "openmoji")
 TRAIN_SETS = ("noto", "noto-v1", "twemoji", "fluent-emoji", "fluent-emoji-flat", "fluent-3d", "fxemoji")
 VALIDATION_SETS = ("openmoji",)
+LINED = "-lined"  # ends the name of a set whose drawings are those of another, drawn anew with lines (`redrawing.py`)
+LINED_SETS = ("noto", "noto-v1", "twemoji", "fluent-emoji-flat", "fxemoji")  # those whose fills are plain enough
 
 LEVELS = 5  # 320, 160, 80, 40, 20 pixels on the longer side
 COLOUR_LEVEL = 3  # large enough to judge colours by
@@ -199,6 +202,14 @@ def drawings(node_modules: Path, nouns: list[Noun], size: int) -> Iterator[tuple
             picture = fluent.picture(slug)
             if picture is not None:
                 yield noun, "fluent-3d", slug, picture
+    # After all others, whose places in the index, and so whose scenes, stay as they are.
+    for noun in nouns:
+        for slug in noun.artwork:
+            for pack in packs:
+                svg = pack.svg(slug) if pack.name in LINED_SETS else None
+                for number in range(REDRAWN if svg is not None else 0):
+                    rng = np.random.default_rng([noun.index, LINED_SETS.index(pack.name), number])
+                    yield noun, pack.name + LINED, slug, render_svg(redraw(svg, rng), size + size // 5)
 
 
 def write_cache(entries: Iterator[tuple[int, str, str, np.ndarray]], out: Path, size: int) -> list[dict]:

@@ -22,6 +22,7 @@ class _BlankLibrary(Library):
                 noun.index, noun.index, "blank", noun.artwork[0], 1.0, words, shares, shares, ()
             )
         self.of_noun = {id: [sprite] for id, sprite in self.sprites.items()}
+        self.lined_of = {}
         self.noun_ids = sorted(self.of_noun)
         self.nouns = [noun.word for noun in chosen]
         self.plurals = [noun.plural for noun in chosen]

@@ -1,5 +1,5 @@
-"""Where the decoder's attention should look: at a noun, the image tokens of what it names; before a noun of an answer, those of what is named next;
-and where an answer compares two nouns or says one again, these.
+"""Where the decoder's attention should look: at a noun, the image tokens of what it names; before a noun of an answer, those of what is named next,
+and what was named already; and where an answer compares two nouns or says one again, these.
 
 A direction depends on two places, so each noun has to fetch the place of what it names before the answer can compare them. From the words alone
 (one in twenty tells of it) that is not learned in hours: places at nouns were 0.15 of the side off in balanced mode, although the image tokens
@@ -27,6 +27,9 @@ ABSENT = MAX_THINGS  # the row of nouns that the picture does not show
 # through the heads of the second: 64 numbers would be few for 264 nouns.
 NAMED_LAYER, NEXT_LAYER = 1, 3
 GUIDED = (("named", NAMED_LAYER, 2), ("next_named", NEXT_LAYER, 4))
+# Between the two: before a noun, all that the turn has named. Of two things that stand above each other, the image tokens hardly tell which comes
+# first, and one was named twice in a row instead of each once ("an apple and an apple").
+SAID_LAYER, SAID_HEADS = 2, 2
 # The last layer with keys of its own: of earlier tokens, it and all above know what it reads. Its first heads look at the nouns that are compared, and
 # at one that is said again: second sentences named what the first did not, and nothing else showed.
 COMPARING_LAYER, POINTED = 4, ("first_compared", "second_compared", "repeated")
@@ -59,7 +62,7 @@ class Things:
 
 
 def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, first_image_token: int) -> Tensor:
-    """Kullback-Leibler divergence of the first heads of three layers from where they should look, averaged over nouns; `inputs`: `Decoder.states`."""
+    """Kullback-Leibler divergence of the first heads of four layers from where they should look, averaged over nouns; `inputs`: `Decoder.states`."""
     columns = torch.cat([torch.zeros(1, dtype=torch.long), first_image_token + torch.arange(batch["looks"].shape[-1] - 1)])
     layers, rope, losses = list(decoder.layers["segment_0"].values()), decoder.rope(batch["positions"]), []
 
@@ -73,6 +76,13 @@ def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, first_image_t
             said = log_weights(index, heads)[rows, :, tokens][..., columns]  # [nouns, heads, 1 + P * P]
             looks = batch["looks"][rows, wanted[rows, tokens]]
             losses.append(-((looks.unsqueeze(1) * said).sum(-1).mean(-1) + torch.special.entr(looks).sum(-1)).mean())
+    rows, tokens = (batch["next_named"] >= 0).nonzero(as_tuple=True)
+    if len(rows):
+        said = (batch["mask"][rows, 0, tokens] & (batch["named"][rows] >= 0)).float()
+        said[:, 0] = (said.sum(-1) == 0).float()  # nothing yet
+        looks = said / said.sum(-1, keepdim=True)
+        log_looked = log_weights(SAID_LAYER, SAID_HEADS)[rows, :, tokens]  # [before nouns, heads, T]
+        losses.append(-((looks.unsqueeze(1) * log_looked).sum(-1).mean(-1) + torch.special.entr(looks).sum(-1)).mean())
     comparing = log_weights(COMPARING_LAYER, len(POINTED))
     for head, name in enumerate(POINTED):
         rows, tokens = (batch[name] >= 0).nonzero(as_tuple=True)

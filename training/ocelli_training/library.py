@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .artwork import GREY_VARIANT, TRAIN_SETS
+from .artwork import GREY_VARIANT, LINED, TRAIN_SETS
 from .nouns import NOUNS
 
 # Where the leading colour covers more than CLEAR of a sprite under any jitter, it has that colour word; where it covers less than
@@ -34,6 +34,7 @@ class Sprite:
     shares: tuple[float, ...]
     plain_shares: tuple[float, ...]
     levels: tuple[tuple[int, int, int], ...]  # (height, width, offset in the pixel file), largest first
+    lined: bool = False  # drawn anew with lines
 
     def colour(self, variant: int = 0) -> str | None:
         """The colour word, where one colour clearly dominates."""
@@ -60,17 +61,26 @@ class Library:
         limit = len(NOUNS) if nouns is None else nouns
         self.sprites: dict[int, Sprite] = {}
         self.of_noun: dict[int, list[Sprite]] = {}
+        self.lined_of: dict[int, list[Sprite]] = {}  # the same drawing with lines, of some sprites
+        ids = {}
         for id, entry in enumerate(index["sprites"]):
-            if entry["noun"] >= limit or entry["set"] not in self.sets:
+            set_name = entry["set"].removesuffix(LINED)
+            if entry["noun"] >= limit or set_name not in self.sets:
                 continue
+            lined = set_name != entry["set"]
             height, width, _ = entry["levels"][0]
             levels = tuple(tuple(level) for level in entry["levels"])
             sprite = Sprite(
                 id, entry["noun"], entry["set"], entry["name"], width / height, tuple(entry["colours"]), tuple(entry["shares"]),
-                tuple(entry.get("plain_shares", entry["shares"])), levels,
+                tuple(entry.get("plain_shares", entry["shares"])), levels, lined,
             )
             self.sprites[id] = sprite
-            self.of_noun.setdefault(sprite.noun, []).append(sprite)
+            drawing = (sprite.noun, set_name, sprite.name)
+            if lined:
+                self.lined_of.setdefault(ids[drawing], []).append(sprite)
+            else:
+                ids[drawing] = id
+                self.of_noun.setdefault(sprite.noun, []).append(sprite)
         if not self.sprites:
             raise ValueError(f"{self.cache_dir} holds no sprite of the first {limit} nouns in the sets {', '.join(self.sets)}")
         self.nouns: list[str] = [noun.word for noun in NOUNS[:limit]]

@@ -38,10 +38,12 @@ MIN_VISIBLE = 0.40  # of an object's box: with less, a crop does not list it
 
 # Drawing styles that the artwork does not have, so that the encoder cannot lean on one studio's shading.
 STYLES = ("outline", "ink", "flat", "line-art", "grayscale", "hue")
-STYLED, FOREIGN_COLOURS = 0.55, 0.3  # shares of objects drawn in one, and of these in colours that are not theirs
+LINED_SHARE = 0.45  # of the objects whose drawing there is with lines as well
+STYLED, FOREIGN_COLOURS = 0.45, 0.3  # shares of objects drawn in one, and of these in colours that are not theirs
 MAX_WARP = 0.06  # studios differ in proportions
 TURNED, MAX_TURN, MAX_STRETCH = 0.3, 55.0, 1.3  # and in which way up and how slender a thing is drawn
-_STYLE_SHARES = np.cumsum([0.16, 0.38, 0.16, 0.10, 0.08, 0.12])
+_STYLE_SHARES = np.cumsum([0.16, 0.28, 0.20, 0.12, 0.10, 0.14])
+_OF_LINES = ("outline", "ink", "line-art")  # what a drawing with lines is not drawn in
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def _dress(rng: np.random.Generator, sprite: Sprite, augment: bool) -> dict:
     jitter = tuple(low + (high - low) * u for low, high, u in zip(JITTER_LOW, JITTER_HIGH, (hue, gain, saturation), strict=True))
     if augment and styled < STYLED:
         style = STYLES[int(np.searchsorted(_STYLE_SHARES, which))]
+        style = None if sprite.lined and style in _OF_LINES else style
     foreign = style in ("grayscale", "hue") or (style is not None and rng.random() < FOREIGN_COLOURS)
     if foreign:
         grey = style == "grayscale" or (style != "hue" and pick < 0.4)
@@ -159,8 +162,11 @@ def _dress(rng: np.random.Generator, sprite: Sprite, augment: bool) -> dict:
     }
 
 
-def _object(rng: np.random.Generator, sprite: Sprite, size: float, augment: bool) -> SceneObject:
+def _object(rng: np.random.Generator, library: Library, sprite: Sprite, size: float, augment: bool) -> SceneObject:
     """An object of this size (longer side of its box), not placed yet."""
+    if augment and rng.random() < LINED_SHARE:
+        lined = library.lined_of.get(sprite.id, [sprite])
+        sprite = lined[int(rng.integers(len(lined)))]
     angle, mirrored, stretch = rng.random(3).tolist()
     stretch, angle = 0.92 + 0.16 * stretch, (angle * 2 - 1) ** 3 * 22
     if augment:
@@ -214,7 +220,7 @@ def _sample_grid(rng: np.random.Generator, library: Library, augment: bool) -> l
             if gap < 0.08:
                 continue
             choices = library.of_noun[library.noun_ids[int(noun * len(library.noun_ids))]]
-            thing = _object(rng, choices[int(which * len(choices))], cell * (0.65 + 0.4 * size), augment)
+            thing = _object(rng, library, choices[int(which * len(choices))], cell * (0.65 + 0.4 * size), augment)
             free_x, free_y = cell - thing.w, cell - thing.h
             cx, cy = (column + 0.5) * cell + (u - 0.5) * free_x, (row + 0.5) * cell + (v - 0.5) * free_y
             cx, cy = min(max(cx, thing.w / 2), 1 - thing.w / 2), min(max(cy, thing.h / 2), 1 - thing.h / 2)
@@ -231,7 +237,7 @@ def sample_scene(rng: np.random.Generator, library: Library, kind: str = "ordina
         low, high = _SIZES[kind][count]
         sprites = _choose_sprites(rng, library, count, EQUALS_TRAINED if augment else EQUALS)
         things = [
-            _object(rng, sprite, low * (high / low) ** size, augment)
+            _object(rng, library, sprite, low * (high / low) ** size, augment)
             for sprite, size in zip(sprites, rng.random(count).tolist(), strict=True)
         ]
         things = _place(rng, things, low)

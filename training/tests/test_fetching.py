@@ -9,7 +9,7 @@ import pytest
 import torch
 from ocelli_training.blank import blank_library
 from ocelli_training.chat import IGNORE, IMAGE, NOTHING, Chat, Sequence, collate
-from ocelli_training.fetching import ABSENT, COMPARING_LAYER, NAMED_LAYER, Things, known_places, look_loss, place_loss
+from ocelli_training.fetching import ABSENT, COMPARING_LAYER, NAMED_LAYER, SAID_HEADS, SAID_LAYER, Things, known_places, look_loss, place_loss
 from ocelli_training.model import Ocelli
 from ocelli_training.scenes import sample_scene
 from ocelli_training.train_language import answer_logits
@@ -93,6 +93,30 @@ def test_a_few_steps_teach_an_answer_to_look_at_the_nouns_of_the_question_and_ho
     a, b = (torch.tensor([group.single.cx, group.single.cy]) for group in groups(scene)[:2])
     torch.testing.assert_close(known["named"][0, nouns], torch.stack([a, b]), atol=0.05, rtol=0)
     torch.testing.assert_close(known["offset"][0, answer], a - b, atol=0.05, rtol=0)
+
+
+def test_a_few_steps_teach_two_heads_to_look_at_what_was_named_before(scene):
+    torch.manual_seed(0)
+    chat, decoder = Chat(TOKENIZER), Ocelli().decoder
+    first, second = (group.noun for group in groups(scene)[:2])
+    turns = [("Describe the picture.", f"A {first.word} and a {second.word}."), ("List the objects.", f"A {first.word}.")]
+    batch = collate([Sequence.of(chat, [9], turns, Things.of(scene, 3))])
+    picture = torch.randn(1, 9, decoder.config.hidden_size)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=2e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        _, inputs = answer_logits(decoder, batch, picture)
+        look_loss(decoder, inputs, batch, batch["ids"][0].tolist().index(IMAGE)).backward()
+        optimizer.step()
+    _, inputs = answer_logits(decoder, batch, picture)
+    attention = decoder.layers["segment_0"][f"layer_{SAID_LAYER}"].attention
+    looks = attention.log_weights(inputs[SAID_LAYER], decoder.rope(batch["positions"]), batch["mask"], SAID_HEADS).exp()[0]
+    named = (batch["named"][0] != NOTHING).nonzero().flatten().tolist()
+    answers = (batch["labels"][0] != IGNORE).nonzero().flatten()
+    starts = answers[[True, *(answers.diff() > 1).tolist()]].tolist()
+    assert len(named) == 3 and len(starts) == 2
+    assert (looks[:, named[0], named[0]] > 0.5).all(), "where the second noun is chosen, the first has been named"
+    assert (looks[:, starts, 0] > 0.5).all(), "at the start of each turn nothing has: what another turn says does not count"
 
 
 def test_where_a_head_is_said_to_look_is_where_it_looks():
