@@ -13,7 +13,7 @@ import numpy as np
 from .nouns import NOUNS, Noun
 from .parsing import NUMBERS, parse_caption
 from .scenes import Scene, SceneObject
-from .truth import DIRECTIONS, OPPOSITE, Group, groups, place, relation
+from .truth import DIRECTIONS, DOMINANCE, OPPOSITE, Group, groups, place, relation
 
 __all__ = ["QUESTION_KINDS", "caption", "detailed_caption", "parse_caption", "questions"]
 
@@ -72,7 +72,7 @@ def _background(scene: Scene, draw: float) -> str | None:
     return article(f"{pattern}{colours}background")
 
 
-def detailed_caption(scene: Scene) -> str:
+def detailed_caption(scene: Scene, dominance: float = DOMINANCE) -> str:
     """All of it: each object with its colour, the background, where each single thing is, and at most two directions between neighbours."""
     found, behind = groups(scene), _background(scene, 1.0)
     if not found:
@@ -81,24 +81,25 @@ def detailed_caption(scene: Scene) -> str:
     said = [sentence(f"{things} on {behind}" if behind else things)]
     singles = [group for group in found if group.single]
     said += [sentence(f"{the(group.noun)} {group.noun.verb} {at_place(spot)}") for group in singles if (spot := place(group.single))]
-    pairs = [(a, word, b) for a, b in itertools.pairwise(singles) if (word := relation(a.single, b.single))]
+    pairs = [(a, word, b) for a, b in itertools.pairwise(singles) if (word := relation(a.single, b.single, dominance))]
     said += [sentence(f"{the(a.noun)} {a.noun.verb} {word} {the(b.noun)}") for a, word, b in pairs[:2]]
     return " ".join(said)
 
 
-def _related(found: list[Group]) -> tuple[Group, str, Group] | None:
+def _related(found: list[Group], dominance: float) -> tuple[Group, str, Group] | None:
     """The first two single things, in the order they are named, of which one direction clearly holds."""
     for i, first in enumerate(found):
         for second in found[i + 1 :]:
             if first.single and second.single:
-                word = relation(first.single, second.single)
+                word = relation(first.single, second.single, dominance)
                 if word:
                     return first, word, second
     return None
 
 
-def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One caption. It names every object with its number, mostly the background, and often a direction or a place."""
+def caption(scene: Scene, rng: np.random.Generator, dominance: float = DOMINANCE) -> str:
+    """One caption. It names every object with its number, mostly the background, and often a direction (where one offset exceeds the other
+    `dominance` times) or a place."""
     background_draw, colour_draw, form, swap, where = rng.random(5).tolist()
     found, behind = groups(scene), _background(scene, background_draw)
     if not found:
@@ -106,7 +107,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     with_colour = colour_draw < 0.93
     things = join([describe(group, with_colour) for group in found])
     on = f" on {behind}" if behind else ""
-    related = _related(found)
+    related = _related(found, dominance)
     alone = found[0].single if len(found) == 1 else None
     spot = place(alone) if alone else None
 
@@ -151,8 +152,8 @@ def _absent(noun: Noun, many: bool = False) -> str:
 class _Asker:
     """Makes questions about one scene; each method returns (question, answer), or None where nothing clear can be asked."""
 
-    def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
-        self.scene, self.rng = scene, rng
+    def __init__(self, scene: Scene, rng: np.random.Generator, half_unknown: float) -> None:
+        self.scene, self.rng, self.half_unknown = scene, rng, half_unknown
         self.groups = groups(scene)
         self.singles = [group for group in self.groups if group.single]
 
@@ -222,7 +223,7 @@ class _Asker:
     def relation(self):
         if not self.singles:
             return None
-        if self.chance(0.12):
+        if self.chance(self.half_unknown):
             known, unknown = self.pick(self.singles).noun, self.missing()
             first, second = (known, unknown) if self.chance(0.5) else (unknown, known)
             return self._where(first, second), _absent(unknown)
@@ -281,10 +282,13 @@ class _Asker:
         return question, sentence(join([describe(group) for group in self.groups])) if self.groups else "Nothing."
 
 
-def questions(scene: Scene, rng: np.random.Generator, n: int, shares: dict[str, float] = QUESTION_KINDS) -> list[tuple[str, str, str]]:
-    """`n` questions about `scene`, all different: (question, answer, kind), with `kind` one of `shares`."""
+def questions(
+    scene: Scene, rng: np.random.Generator, n: int, shares: dict[str, float] = QUESTION_KINDS, half_unknown: float = 0.12
+) -> list[tuple[str, str, str]]:
+    """`n` questions about `scene`, all different: (question, answer, kind), with `kind` one of `shares`; of those about two nouns, `half_unknown`
+    name one that the scene does not show."""
     kinds, weights = tuple(shares), np.cumsum(list(shares.values()))
-    asker = _Asker(scene, rng)
+    asker = _Asker(scene, rng, half_unknown)
     asked: dict[str, tuple[str, str, str]] = {}
     for _ in range(20 * n):
         if len(asked) == n:

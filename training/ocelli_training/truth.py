@@ -13,7 +13,7 @@ from .scenes import Scene, SceneObject
 DIRECTIONS = ("to the left of", "to the right of", "above", "below")
 OPPOSITE = {"to the left of": "to the right of", "to the right of": "to the left of", "above": "below", "below": "above"}
 PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
-_DOMINANCE = 1.5  # one offset must exceed the other by this much to name a direction
+DOMINANCE = 1.5  # one offset must exceed the other by this much to name a direction
 _OUTER, _INNER = 0.32, 0.14  # a place's centre lies in the outer 32% of an axis, or within 14% of its middle
 
 
@@ -44,7 +44,7 @@ def groups(scene: Scene) -> list[Group]:
 
 
 def direction(
-    dx: float, dy: float, reach_x: float = 0.0, reach_y: float = 0.0, dominance: float = _DOMINANCE
+    dx: float, dy: float, reach_x: float = 0.0, reach_y: float = 0.0, dominance: float = DOMINANCE
 ) -> str | None:
     """The word for an offset, or None where no direction clearly dominates.
 
@@ -57,9 +57,9 @@ def direction(
     return None
 
 
-def relation(a: SceneObject, b: SceneObject) -> str | None:
+def relation(a: SceneObject, b: SceneObject, dominance: float = DOMINANCE) -> str | None:
     """Where `a` is relative to `b`, or None where no direction clearly dominates."""
-    return direction(a.cx - b.cx, a.cy - b.cy, (a.w + b.w) / 2, (a.h + b.h) / 2)
+    return direction(a.cx - b.cx, a.cy - b.cy, (a.w + b.w) / 2, (a.h + b.h) / 2, dominance)
 
 
 def place_of(cx: float, cy: float, outer: float = _OUTER, inner: float = _INNER) -> str | None:

@@ -15,7 +15,7 @@ from ocelli_training.language import QUESTION_KINDS, caption, detailed_caption, 
 from ocelli_training.nouns import MAN_MADE, NOUN_INDEX, NOUNS
 from ocelli_training.parsing import parse_caption
 from ocelli_training.scenes import KINDS, sample_scene
-from ocelli_training.train_language import unsure
+from ocelli_training.train_language import HALF_UNKNOWN, SURE, turns_of, unsure
 from ocelli_training.truth import groups, place, relation
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "assets" / "nano" / "tokenizer.json"
@@ -66,6 +66,31 @@ def test_captions_mostly_say_what_there_is_to_say(spoken):
     assert np.mean([bool(claims.background_colours) for claims in read]) > 0.9
     assert np.mean([claims.pattern is not None for claims in read]) > 0.85
     assert np.mean([bool(claims.relations or claims.places) for claims in read]) > 0.3
+
+
+def test_captions_of_training_say_only_the_clearest_directions(spoken):
+    rng, seldom, often = np.random.default_rng(1), 0, 0
+    for scene, text in spoken[:1500]:
+        by_noun = {group.noun.word: group.single for group in groups(scene)}
+        turns = dict(turns_of(scene, rng))
+        for prompt, answer in turns.items():
+            if prompt.startswith("Describe"):
+                for first, word, second in parse_caption(answer).relations:
+                    assert relation(by_noun[first], by_noun[second], SURE) == word, answer
+        seldom += bool(parse_caption(turns["Describe the picture."]).relations)
+        often += bool(parse_caption(text).relations)
+    assert 0.5 * often < seldom < 0.95 * often
+
+
+def test_training_asks_more_often_about_two_nouns_of_which_one_is_not_there(spoken):
+    def unknown(half_unknown: float) -> float:
+        rng = np.random.default_rng(2)
+        several = [scene for scene, _ in spoken[:1500] if sum(group.single is not None for group in groups(scene)) > 1]
+        asked = [questions(scene, rng, 1, {"relation": 1.0}, half_unknown) for scene in several]
+        return np.mean([answer.startswith("There") for made in asked for _, answer, _ in made])
+
+    assert unknown(0.12) < 0.3, "pairs without a clear direction are drawn again, so that more than 0.12 are of this kind"
+    assert unknown(HALF_UNKNOWN) > 1.4 * unknown(0.12)
 
 
 def test_captions_begin_large_and_end_with_a_stop(spoken):
