@@ -66,6 +66,10 @@ def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, first_image_t
     columns = torch.cat([torch.zeros(1, dtype=torch.long), first_image_token + torch.arange(batch["looks"].shape[-1] - 1)])
     layers, rope, losses = list(decoder.layers["segment_0"].values()), decoder.rope(batch["positions"]), []
 
+    def add(looks: Tensor, log_looked: Tensor) -> None:
+        """`looks` `[nouns, N]`: how much to look at each of N tokens; `log_looked` `[nouns, heads, N]`: how much the heads do."""
+        losses.append(-((looks.unsqueeze(1) * log_looked).sum(-1).mean(-1) + torch.special.entr(looks).sum(-1)).mean())
+
     def log_weights(index: int, heads: int) -> Tensor:
         return layers[index].attention.log_weights(inputs[index], rope, batch["mask"], heads)
 
@@ -73,16 +77,12 @@ def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, first_image_t
         wanted = batch[name]
         rows, tokens = (wanted >= 0).nonzero(as_tuple=True)
         if len(rows):
-            said = log_weights(index, heads)[rows, :, tokens][..., columns]  # [nouns, heads, 1 + P * P]
-            looks = batch["looks"][rows, wanted[rows, tokens]]
-            losses.append(-((looks.unsqueeze(1) * said).sum(-1).mean(-1) + torch.special.entr(looks).sum(-1)).mean())
+            add(batch["looks"][rows, wanted[rows, tokens]], log_weights(index, heads)[rows, :, tokens][..., columns])
     rows, tokens = (batch["next_named"] >= 0).nonzero(as_tuple=True)
     if len(rows):
         said = (batch["mask"][rows, 0, tokens] & (batch["named"][rows] >= 0)).float()
         said[:, 0] = (said.sum(-1) == 0).float()  # nothing yet
-        looks = said / said.sum(-1, keepdim=True)
-        log_looked = log_weights(SAID_LAYER, SAID_HEADS)[rows, :, tokens]  # [before nouns, heads, T]
-        losses.append(-((looks.unsqueeze(1) * log_looked).sum(-1).mean(-1) + torch.special.entr(looks).sum(-1)).mean())
+        add(said / said.sum(-1, keepdim=True), log_weights(SAID_LAYER, SAID_HEADS)[rows, :, tokens])
     comparing = log_weights(COMPARING_LAYER, len(POINTED))
     for head, name in enumerate(POINTED):
         rows, tokens = (batch[name] >= 0).nonzero(as_tuple=True)

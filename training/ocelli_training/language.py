@@ -73,7 +73,8 @@ def _background(scene: Scene, draw: float) -> str | None:
 
 
 def detailed_caption(scene: Scene, dominance: float = DOMINANCE) -> str:
-    """All of it: each object with its colour, the background, where each single thing is, and at most two directions between neighbours."""
+    """All of it: each object with its colour, the background, where each single thing is, and at most two directions between neighbours
+    (where one offset exceeds the other `dominance` times)."""
     found, behind = groups(scene), _background(scene, 1.0)
     if not found:
         return sentence(behind or "nothing")
@@ -285,8 +286,8 @@ class _Asker:
 def questions(
     scene: Scene, rng: np.random.Generator, n: int, shares: dict[str, float] = QUESTION_KINDS, half_unknown: float = 0.12
 ) -> list[tuple[str, str, str]]:
-    """`n` questions about `scene`, all different: (question, answer, kind), with `kind` one of `shares`; of those about two nouns, `half_unknown`
-    name one that the scene does not show."""
+    """`n` questions about `scene`, all different: (question, answer, kind), with `kind` one of `shares`; of those about two nouns, a share
+    `half_unknown` is drawn to name one that the scene does not show (more are asked, as pairs without a clear direction are drawn again)."""
     kinds, weights = tuple(shares), np.cumsum(list(shares.values()))
     asker = _Asker(scene, rng, half_unknown)
     asked: dict[str, tuple[str, str, str]] = {}

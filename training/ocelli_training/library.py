@@ -34,7 +34,11 @@ class Sprite:
     shares: tuple[float, ...]
     plain_shares: tuple[float, ...]
     levels: tuple[tuple[int, int, int], ...]  # (height, width, offset in the pixel file), largest first
-    lined: bool = False  # drawn anew with lines
+
+    @property
+    def lined(self) -> bool:
+        """Whether it is a drawing drawn anew with lines."""
+        return self.set.endswith(LINED)
 
     def colour(self, variant: int = 0) -> str | None:
         """The colour word, where one colour clearly dominates."""
@@ -67,16 +71,15 @@ class Library:
             set_name = entry["set"].removesuffix(LINED)
             if entry["noun"] >= limit or set_name not in self.sets:
                 continue
-            lined = set_name != entry["set"]
             height, width, _ = entry["levels"][0]
             levels = tuple(tuple(level) for level in entry["levels"])
             sprite = Sprite(
                 id, entry["noun"], entry["set"], entry["name"], width / height, tuple(entry["colours"]), tuple(entry["shares"]),
-                tuple(entry.get("plain_shares", entry["shares"])), levels, lined,
+                tuple(entry.get("plain_shares", entry["shares"])), levels,
             )
             self.sprites[id] = sprite
             drawing = (sprite.noun, set_name, sprite.name)
-            if lined:
+            if sprite.lined:
                 self.lined_of.setdefault(ids[drawing], []).append(sprite)
             else:
                 ids[drawing] = id

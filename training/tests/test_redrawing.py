@@ -18,7 +18,6 @@ DISC = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100"><circle cx
 
 
 def drawn(svg: str, side: int = 200) -> np.ndarray:
-    pytest.importorskip("resvg_py")
     return render_svg(svg, side)
 
 
