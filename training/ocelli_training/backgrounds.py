@@ -17,6 +17,7 @@ from .colours import COLOUR_INDEX, COLOURS, paint
 
 PATTERNS = ("plain", "gradient", "textured", "striped", "checkered", "dotted")
 _TWO_COLOURS = {"plain": 0.0, "gradient": 0.6, "textured": 0.0, "striped": 1.0, "checkered": 1.0, "dotted": 1.0}
+FAINT = ("plain", "gradient", "textured")  # of black and of white these look alike; of two colours of a gradient one may show little
 # Pairs that are hard to tell apart even when nothing else is there.
 _TOO_CLOSE = {
     frozenset(pair)
@@ -54,11 +55,16 @@ class Background:
         return replace(self, view=view, clear=shows_all)
 
 
-def sample_background(rng: np.random.Generator, taken: Collection[str] = ()) -> Background:
-    """A random background, mostly in other colours than those `taken` by objects."""
+def sample_background(rng: np.random.Generator, taken: Collection[str] = (), hard: float = 0.0) -> Background:
+    """A random background, mostly in other colours than those `taken` by objects; a share `hard` is one of those that are mistaken most often."""
     pattern = PATTERNS[int(rng.integers(len(PATTERNS)))]
     count = 2 if rng.random() < _TWO_COLOURS[pattern] else 1
     free = [word for word in COLOURS if word not in taken] if rng.random() < 0.85 else list(COLOURS)
+    if hard and rng.random() < hard:
+        if rng.random() < 0.65:
+            pattern, count, free = FAINT[int(rng.integers(len(FAINT)))], 1, ["black", "black", "white", "white", "grey"]
+        else:
+            pattern, count = "gradient", 2
     words = [free[int(rng.integers(len(free)))]] if free else ["grey"]
     while len(words) < count:
         word = COLOURS[int(rng.integers(len(COLOURS)))]

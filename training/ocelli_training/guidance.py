@@ -57,6 +57,18 @@ def object_maps(scene: Scene, grid: int) -> tuple[np.ndarray, np.ndarray]:
     return heat, mixture
 
 
+def log_sums(products: Tensor, background: Tensor, scale: float) -> Tensor:
+    """`[V, HEADS, N, 2]`: log of the sum of exp(`products` * `scale`) over all keys, and over those of the background alone.
+
+    `products` `[V, HEADS, N, N]`. One pass over what is large; the sums are a matrix product.
+    """
+    scores = products.float() * scale
+    largest = scores.detach().amax(-1, keepdim=True)
+    parts = torch.stack([torch.ones_like(background, dtype=products.dtype), background.to(products.dtype)], dim=-1)  # [V, N, 2]
+    sums = (scores - largest).exp().to(products.dtype) @ parts.unsqueeze(1)
+    return sums.float().clamp_min(1e-30).log() + largest
+
+
 def guidance_loss(layer: EncoderLayer, features: Tensor, heat: Tensor, mixture: Tensor, background: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the first heads of `layer` from their targets, averaged over objects.
 
@@ -67,12 +79,14 @@ def guidance_loss(layer: EncoderLayer, features: Tensor, heat: Tensor, mixture: 
     attention = layer.self_attn
     width = x.shape[-1] // attention.num_heads
     q, k = (p(x)[..., : HEADS * width].unflatten(-1, (HEADS, width)).transpose(1, 2) for p in (attention.q_proj, attention.k_proj))
-    log_weights = torch.log_softmax((q @ k.mT).float() / width**0.5, dim=-1)  # [V, HEADS, N, N]
-    log_sink = log_weights.masked_fill(~background[:, None, None], -1e4).logsumexp(-1)  # [V, HEADS, N]
     wanted = mixture @ heat.unsqueeze(1)  # [V, HEADS, O, N]
     rest = 1.0 - mixture.sum(-1)  # [V, HEADS, O]
-    seen = heat.unsqueeze(1) @ log_weights  # [V, HEADS, O, N]: the mean over the patches of each object
-    seen_sink = (heat.unsqueeze(1) @ log_sink.unsqueeze(-1)).squeeze(-1)
+    # The mean over an object's patches of log softmax(q k^T) is the product of its mean query less the mean of the logarithms of the sums.
+    scale = width**-0.5
+    log_sum, log_sink = log_sums(q @ k.mT, background, scale).unbind(-1)  # [V, HEADS, N]
+    maps = heat.unsqueeze(1)
+    seen = (maps @ q.float()) @ k.float().mT * scale - (maps @ log_sum.unsqueeze(-1))  # [V, HEADS, O, N]
+    seen_sink = (maps @ (log_sink - log_sum).unsqueeze(-1)).squeeze(-1)
     entropy = torch.special.entr(wanted).sum(-1) + torch.special.entr(rest)
     divergence = -(wanted * seen).sum(-1) - rest * seen_sink - entropy
     present = ((heat.sum(-1) > 0) & background.any(-1, keepdim=True)).unsqueeze(1).expand_as(divergence)

@@ -38,8 +38,9 @@ MIN_VISIBLE = 0.40  # of an object's box: with less, a crop does not list it
 
 # Drawing styles that the artwork does not have, so that the encoder cannot lean on one studio's shading.
 STYLES = ("outline", "ink", "flat", "line-art", "grayscale", "hue")
-LINED_SHARE = 0.45  # of the objects whose drawing there is with lines as well
-STYLED, FOREIGN_COLOURS = 0.45, 0.3  # shares of objects drawn in one, and of these and those with lines in colours that are not theirs
+LINED_SHARE = 0.5  # of the objects whose drawing there is with lines as well
+STYLED, FOREIGN_COLOURS = 0.45, 0.3  # shares of objects drawn in one, and of these in colours that are not theirs
+HARD_BACKGROUNDS = 0.2  # share of scenes with one of those that are mistaken most often
 MAX_WARP = 0.06  # studios differ in proportions
 TURNED, MAX_TURN, MAX_STRETCH = 0.3, 55.0, 1.3  # and in which way up and how slender a thing is drawn
 _STYLE_SHARES = np.cumsum([0.16, 0.28, 0.20, 0.12, 0.10, 0.14])
@@ -145,7 +146,7 @@ def _dress(rng: np.random.Generator, sprite: Sprite, augment: bool) -> dict:
     if augment and styled < STYLED:
         style = STYLES[int(np.searchsorted(_STYLE_SHARES, which))]
         style = None if sprite.lined and style in _OF_LINES else style
-    foreign = style in ("grayscale", "hue") or ((style is not None or sprite.lined) and rng.random() < FOREIGN_COLOURS)
+    foreign = style in ("grayscale", "hue") or (style is not None and rng.random() < FOREIGN_COLOURS)
     if foreign:
         grey = style == "grayscale" or (style != "hue" and pick < 0.4)
         variant = GREY_VARIANT if grey else 1 + int(pick * 97 % 1 * (GREY_VARIANT - 1))
@@ -242,7 +243,7 @@ def sample_scene(rng: np.random.Generator, library: Library, kind: str = "ordina
         ]
         things = _place(rng, things, low)
     objects = tuple(things)
-    background = sample_background(rng, {thing.colour for thing in objects if thing.colour})
+    background = sample_background(rng, {thing.colour for thing in objects if thing.colour}, HARD_BACKGROUNDS if augment else 0.0)
     return Scene(background, objects, objects, kind, int(rng.integers(1 << 31)), library)
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ocelli_training.chat import IGNORE, IMAGE, Sequence, collate, splice
 from ocelli_training.checkpoint import save
 from ocelli_training.export import PARTS, load_float, pack_codes, quantize_model, write_model
-from ocelli_training.model import Decoder, Ocelli, RwVitDet, TextConfig, VisionConfig, attend
+from ocelli_training.model import Decoder, Ocelli, RwVitDet, TextConfig, VisionConfig, attend, gelu
 from ocelli_training.quant import QLinear, fake_quantize_activations, least_squares_factor
 from ocelli_training.restore import restore
 
@@ -147,6 +147,13 @@ def test_keys_and_values_learn_while_the_cache_is_rounded():
     fused = decoder.layers["segment_0"]["layer_0"].attention.qkv_transform["fused_linear"].weight.grad
     query, key, value = fused.split(32)
     assert all(part.abs().max() > 0 for part in (query, key, value))
+
+
+def test_gelu_is_that_of_pytorch_by_the_tanh_formula():
+    x = torch.linspace(-12, 12, 4001, requires_grad=True)
+    expected = torch.autograd.grad(F.gelu(x, approximate="tanh").sum(), x)[0]
+    assert torch.allclose(gelu(x), F.gelu(x, approximate="tanh"), atol=2e-6)
+    assert torch.allclose(torch.autograd.grad(gelu(x).sum(), x)[0], expected, atol=2e-6)
 
 
 def test_attention_is_that_of_pytorch():

@@ -9,7 +9,7 @@ import pytest
 
 from ocelli_training.artwork import LINED, render_svg, write_cache
 from ocelli_training.library import Library
-from ocelli_training.redrawing import LINE_WIDTHS, redraw
+from ocelli_training.redrawing import LINE_WIDTHS, _shaded, redraw
 from ocelli_training.scenes import sample_scene
 
 from conftest import shape
@@ -48,6 +48,23 @@ def test_widths_and_fills_differ_between_redrawings():
     assert len(redrawn) == 30
     kept = sum("#f80" in svg for svg in redrawn)
     assert 5 < kept < 25, "some keep their colours and some do not"
+
+
+def test_some_redrawings_have_fewer_details_and_all_have_the_first_two_shapes():
+    details = "".join(f'<circle cx="{x}" cy="50" r="4" fill="#0f0"/>' for x in range(10, 100, 10))
+    redrawn = [redraw(DISC.replace("</svg>", f"{details}</svg>"), np.random.default_rng(seed)) for seed in range(60)]
+    left_out = [svg.count('display="none"') for svg in redrawn]
+    assert 15 < sum(count > 0 for count in left_out) < 45, "about half are simpler"
+    assert not any('display="none"' in svg.split("<circle")[1] + svg.split("<circle")[2] for svg in redrawn)
+
+
+def test_colours_change_shade_or_hue_and_black_stays_black():
+    rng = np.random.default_rng(1)
+    orange = np.array((255.0, 136.0, 0.0))
+    near, far = ([_shaded(orange, rng, turn) for _ in range(40)] for turn in (0.06, 0.5))
+    assert all(colour[0] > colour[2] for colour in near), "another shade of orange is no blue"
+    assert any(colour[2] > colour[0] for colour in far), "another hue may be"
+    assert (_shaded(np.array((20.0, 20.0, 20.0)), rng, 0.5) == 20.0).all()
 
 
 def test_a_shape_that_has_a_line_keeps_it():

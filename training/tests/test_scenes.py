@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from ocelli_training.artwork import VALIDATION_SETS
-from ocelli_training.backgrounds import PATTERNS, paint_background, sample_background
+from ocelli_training.backgrounds import FAINT, PATTERNS, paint_background, sample_background
 from ocelli_training.colours import COLOUR_INDEX, COLOURS, name_pixels, paint
 from ocelli_training.library import Library
 from ocelli_training.nouns import NOUNS
@@ -65,6 +65,17 @@ def test_a_background_shows_its_colours(pattern):
         named = np.bincount(name_pixels(paint_background(background, 128)).ravel(), minlength=len(COLOURS) + 1) / 128**2
         for word in background.colours:
             assert named[COLOUR_INDEX[word]] > ({"dotted": 0.12, "gradient": 0.08}.get(pattern, 0.25)), (background, named)
+
+
+def test_training_has_more_of_the_backgrounds_that_are_mistaken_most_often():
+    def hard(share: float) -> float:
+        backgrounds = [sample_background(np.random.default_rng(seed), hard=share) for seed in range(400)]
+        faint = [b for b in backgrounds if b.pattern in FAINT and b.colours in (("black",), ("white",), ("grey",))]
+        return np.mean([b in faint or (b.pattern == "gradient" and len(b.colours) == 2) for b in backgrounds])
+
+    assert hard(0.0) < 0.3, "as in the world"
+    assert hard(1.0) == 1.0
+    assert [sample_background(np.random.default_rng(7), hard=0.0)] == [sample_background(np.random.default_rng(7))]
 
 
 def test_a_crop_of_a_background_is_that_part_of_it():

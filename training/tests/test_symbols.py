@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ocelli_training.blank import blank_library
-from ocelli_training.guidance import HEADS, SINKS, guidance_loss, object_maps
+from ocelli_training.guidance import HEADS, SINKS, guidance_loss, log_sums, object_maps
 from ocelli_training.model import EncoderLayer
 from ocelli_training.scenes import sample_scene
 from ocelli_training.symbols import NUM_COUNTS, NUM_RANKS, Noise, codebook, features, num_features, num_words, order_codes
@@ -120,6 +120,16 @@ def test_the_weight_that_guided_attention_has_on_objects_says_how_many_they_are(
                 assert np.isclose(mixture[3, row, first : first + equals].sum(), (equals - 1) / (equals - 1 + sinks[3]))
                 assert not mixture[3, row, row], "an object is none of its equals"
                 row += 1
+
+
+def test_sums_of_weights_are_those_of_softmax():
+    products = torch.randn(2, HEADS, 5, 5) * 30
+    background = torch.tensor([[True, False, True, False, False], [False] * 5])
+    whole, part = log_sums(products, background, 0.5).unbind(-1)
+    assert torch.allclose(whole, (products * 0.5).logsumexp(-1), atol=1e-5)
+    weights = (products[0] * 0.5).softmax(-1)[..., background[0]].sum(-1)
+    assert torch.allclose((part - whole)[0].exp(), weights, atol=1e-5)
+    assert ((part - whole)[1] < -60).all(), "no background: no weight on it"
 
 
 def test_guidance_is_zero_for_attention_that_looks_where_it_should():
