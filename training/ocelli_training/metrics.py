@@ -85,8 +85,10 @@ _CAPTION_MEASURES = (
     "object F1", "exact objects", "noun recall", "background colour", "background pattern", "background", "relations", "places",
     "object colours",
 )
+# Of n nouns, from left to right as a caption names them, how often each is named: one that counts badly misses those that are neither first nor last.
+ORDER_MEASURES = tuple(f"noun {k} of {n}" for n in range(2, 5) for k in range(1, n + 1))
 KIND_MEASURES = tuple(f"? {kind}" for kind in QUESTION_KINDS)
-MEASURES = (*_CAPTION_MEASURES, "? all", *KIND_MEASURES, "? about what is absent")
+MEASURES = (*_CAPTION_MEASURES, *ORDER_MEASURES, "? all", *KIND_MEASURES, "? about what is absent")
 
 
 @dataclass
@@ -112,6 +114,9 @@ class Scores:
         tallies["object F1"].add(2 * (claims.objects & objects).total(), claims.objects.total() + objects.total())
         tallies["exact objects"].add(claims.objects == objects)
         tallies["noun recall"].add(len(claims.objects.keys() & objects.keys()), len(objects))
+        in_order = list(dict.fromkeys(thing["noun"] for thing in sorted(truth["objects"], key=lambda thing: thing["cx"])))
+        for number, noun in enumerate(in_order, 1):
+            tallies[f"noun {number} of {len(in_order)}"].add(noun in claims.objects)
         background = truth["background"]
         colour_is_right = set(claims.background_colours) == set(background["colours"])
         pattern_is_right = claims.pattern == background["pattern"]

@@ -127,7 +127,7 @@ def losses(model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, f
 WEIGHTS = {
     "patch": 1.0, "contrast": 0.1, "guide": 1.0,
     "dense": 1.0, "dense_noun": 0.5, "dense_rank": 1.5, "dense_count": 1.0, "dense_last": 1.0,
-    "pooled": 1.0, "pooled_noun": 0.5, "pooled_rank": 1.5, "pooled_count": 1.5, "pooled_last": 1.0,
+    "pooled": 1.0, "pooled_noun": 0.5, "pooled_rank": 2.0, "pooled_count": 2.0, "pooled_last": 1.0,
 }
 
 

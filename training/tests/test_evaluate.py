@@ -65,6 +65,14 @@ def test_mistakes_are_counted_as_what_they_are():
     assert values_of(truth, "")["object F1"] == 0
 
 
+def test_nouns_are_counted_by_their_place_in_the_order_of_a_caption():
+    truth = scene_of(("fox", None, 0.9, 0.5), ("cat", None, 0.1, 0.5), ("dog", None, 0.5, 0.1), ("cat", None, 0.95, 0.8))
+    values = values_of(truth, "Two cats and a fox on a plain red background.")
+    assert {name: share for name, share in values.items() if name.startswith("noun ") and name[5].isdigit()} == {
+        "noun 1 of 3": 1, "noun 2 of 3": 0, "noun 3 of 3": 1
+    }
+
+
 def test_claims_about_positions_are_judged_by_the_boxes():
     truth = scene_of(("cat", None, 0.2, 0.5), ("dog", None, 0.7, 0.6))
     assert relation_is_true(truth, ("cat", "to the left of", "dog"))
