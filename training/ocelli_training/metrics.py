@@ -86,7 +86,7 @@ _CAPTION_MEASURES = (
     "object colours",
 )
 # Of n nouns, from left to right as a caption names them, how often each is named: one that counts badly misses those that are neither first nor last.
-ORDER_MEASURES = tuple(f"noun {k} of {n}" for n in range(2, 5) for k in range(1, n + 1))
+ORDER_MEASURES = tuple(f"noun {k} of {n}" for n in range(1, 5) for k in range(1, n + 1))
 KIND_MEASURES = tuple(f"? {kind}" for kind in QUESTION_KINDS)
 MEASURES = (*_CAPTION_MEASURES, *ORDER_MEASURES, "? all", *KIND_MEASURES, "? about what is absent")
 
