@@ -18,6 +18,7 @@ from .colours import COLOUR_INDEX, COLOURS, paint
 PATTERNS = ("plain", "gradient", "textured", "striped", "checkered", "dotted")
 _TWO_COLOURS = {"plain": 0.0, "gradient": 0.6, "textured": 0.0, "striped": 1.0, "checkered": 1.0, "dotted": 1.0}
 FAINT = ("plain", "gradient", "textured")  # of black and of white these look alike; of two colours of a gradient one may show little
+_HARD_COLOURS = ("black", "black", "white", "white", "grey")
 # Pairs that are hard to tell apart even when nothing else is there.
 _TOO_CLOSE = {
     frozenset(pair)
@@ -62,7 +63,8 @@ def sample_background(rng: np.random.Generator, taken: Collection[str] = (), har
     free = [word for word in COLOURS if word not in taken] if rng.random() < 0.85 else list(COLOURS)
     if hard and rng.random() < hard:
         if rng.random() < 0.65:
-            pattern, count, free = FAINT[int(rng.integers(len(FAINT)))], 1, ["black", "black", "white", "white", "grey"]
+            pattern, count = FAINT[int(rng.integers(len(FAINT)))], 1
+            free = [word for word in _HARD_COLOURS if word not in taken]
         else:
             pattern, count = "gradient", 2
     words = [free[int(rng.integers(len(free)))]] if free else ["grey"]

@@ -95,8 +95,11 @@ def order_codes(place: float, others: list[float], count: int, noise: Noise | No
     last = float(np.prod(before))
     if noise and noise.rng.random() < 0.15 and others:  # miscounted
         step, share = noise.rng.choice((-1, 1)), noise.rng.random()
-        ranks = (1 - share) * ranks + share * ranks[np.clip(np.arange(len(ranks)) - step, 0, len(others))]
-        last = (1 - share) * last + share * noise.rng.random()
+        shifted = np.zeros_like(ranks)
+        np.add.at(shifted, np.clip(np.arange(len(ranks)) + step, 0, len(others)), ranks)
+        ranks = (1 - share) * ranks + share * shifted
+        if noise.rng.random() < 0.5:  # an encoder often says "third" of four and knows all the same that nothing comes after
+            last = (1 - share) * last + share * noise.rng.random()
     codes[: min(NUM_RANKS, len(ranks))] = ranks[:NUM_RANKS]
     numbers = [(count, 1.0)]
     if noise and noise.rng.random() < 0.2:

@@ -37,7 +37,7 @@ from .train_vision import SHARES, WEIGHTS, Heads, losses, make_sample, symbol_lo
 
 SIDE = {"rapid": 224, "balanced": 672, "high": 672}
 LENGTH = {"rapid": 104, "balanced": 256, "high": 832}  # tokens of a picture with its turns
-BATCH = {"rapid": 30, "balanced": 6, "high": 1, "patches": 48}
+BATCH = {"rapid": 30, "balanced": 6, "high": 2, "patches": 48}
 
 
 def letterboxed(rng: np.random.Generator, library: Library, kind: str) -> tuple[Scene, tuple[float, float, float, float]]:

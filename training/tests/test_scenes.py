@@ -75,6 +75,8 @@ def test_training_has_more_of_the_backgrounds_that_are_mistaken_most_often():
 
     assert hard(0.0) < 0.3, "as in the world"
     assert hard(1.0) == 1.0
+    on_black = [sample_background(np.random.default_rng(seed), {"black"}, hard=1.0) for seed in range(400)]
+    assert not [b for b in on_black if b.colours == ("black",)], "a black thing would not be seen on it"
     assert [sample_background(np.random.default_rng(7), hard=0.0)] == [sample_background(np.random.default_rng(7))]
 
 

@@ -59,6 +59,14 @@ def test_noise_makes_neighbours_unsure_and_leaves_the_distant_sure():
     assert far[0] > 0.9 and far[-1] < 0.1
 
 
+def test_a_last_noun_may_think_that_it_is_the_third_and_still_know_that_it_is_the_last():
+    noise = Noise(np.random.default_rng(4))
+    codes = np.array([order_codes(0.9, [0.2, 0.4, 0.6], 1, noise) for _ in range(2000)])
+    third = codes[codes[:, 2] > codes[:, 3]]
+    assert len(third) > 40, "as an encoder often says"
+    assert 0.3 < np.mean(third[:, -1] > 0.99) < 0.7
+
+
 def test_the_cell_of_an_object_says_its_rank_and_how_many_there_are(scenes):
     first = num_words(NUM_NOUNS)
     checked = 0
