@@ -26,7 +26,7 @@ from .model import Ocelli, compile_parts
 from .optim import Optimizer, schedule
 from .precision import mixed_precision
 from .processes import join
-from .scenes import Library, patch_labels, render, sample_scene
+from .scenes import COLOURS, Library, patch_labels, render, sample_scene
 from .symbols import NUM_COUNTS, NUM_RANKS, codebook, features, num_words
 
 
@@ -70,7 +70,8 @@ def make_sample(
 
 def symbol_losses(tokens: Tensor, target: Tensor, book: Tensor, nouns: int, name: str) -> dict[str, Tensor]:
     """Image tokens `[V, P * P, H]` against features `[V, P * P, features]`: weighted squared error of the codes, and cross-entropies at the
-    peaks of objects: the noun, its rank among the nouns of a caption, whether it is the last of them, and how many there are of it."""
+    peaks of objects: the noun, its colour where that is clear, its rank among the nouns of a caption, whether it is the last of them, and how
+    many there are of it."""
     heat = target[..., :nouns].amax(-1)
     error = (tokens - target @ book).square().mean(-1)
     weight = 1.0 + 15.0 * heat
@@ -81,9 +82,10 @@ def symbol_losses(tokens: Tensor, target: Tensor, book: Tensor, nouns: int, name
     wanted, said = target[peaks], LOGITS * tokens[peaks] @ book.T
     ranks = slice(num_words(nouns), num_words(nouns) + NUM_RANKS)
     counts = slice(ranks.stop, ranks.stop + NUM_COUNTS)
-    for suffix, part in (("_noun", slice(0, nouns)), ("_rank", ranks)):
+    colours = slice(nouns, nouns + len(COLOURS))
+    for suffix, part in (("_noun", slice(0, nouns)), ("_colour", colours), ("_rank", ranks)):
         has = wanted[:, part].amax(-1) > 0.25
-        if has.any():  # of more nouns than there are ranks, the later ones have none
+        if has.any():  # some things have no clear colour; of more nouns than there are ranks, the later ones have none
             out[name + suffix] = F.cross_entropy(said[has][:, part], F.normalize(wanted[has][:, part], p=1, dim=-1))
     number = torch.where(wanted[:, counts].amax(-1) > 0.25, wanted[:, counts].argmax(-1) + 1, 0)
     out[name + "_count"] = F.cross_entropy(F.pad(said[:, counts], (1, 0), value=ONE_LOGIT), number)
@@ -126,8 +128,8 @@ def losses(model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, f
 
 WEIGHTS = {
     "patch": 1.0, "contrast": 0.1, "guide": 1.0,
-    "dense": 1.0, "dense_noun": 0.5, "dense_rank": 1.5, "dense_count": 1.0, "dense_last": 1.0,
-    "pooled": 1.0, "pooled_noun": 0.5, "pooled_rank": 2.0, "pooled_count": 2.0, "pooled_last": 1.0,
+    "dense": 1.0, "dense_noun": 0.5, "dense_colour": 0.5, "dense_rank": 1.5, "dense_count": 1.0, "dense_last": 1.0,
+    "pooled": 1.0, "pooled_noun": 0.5, "pooled_colour": 0.5, "pooled_rank": 2.0, "pooled_count": 2.0, "pooled_last": 1.0,
 }
 
 

@@ -10,7 +10,7 @@ import torch
 from ocelli_training.blank import blank_library
 from ocelli_training.guidance import HEADS, SINKS, guidance_loss, log_sums, object_maps
 from ocelli_training.model import EncoderLayer
-from ocelli_training.scenes import sample_scene
+from ocelli_training.scenes import COLOURS, sample_scene
 from ocelli_training.symbols import NUM_COUNTS, NUM_RANKS, Noise, codebook, features, num_features, num_words, order_codes
 from ocelli_training.train_vision import symbol_losses
 from ocelli_training.truth import groups
@@ -93,9 +93,12 @@ def test_each_part_of_a_wrong_token_has_its_loss(scenes):
     book, chosen = codebook(264, 192), [scene for scene in scenes if len(scene.objects) > 1]
     target = torch.from_numpy(np.stack([features(scene, 12, 264) for scene in chosen]))
     right = symbol_losses(target @ book, target, book, 264, "pooled")
-    assert set(right) == {"pooled", "pooled_noun", "pooled_rank", "pooled_count", "pooled_last"}
+    assert set(right) == {"pooled", "pooled_noun", "pooled_colour", "pooled_rank", "pooled_count", "pooled_last"}
     first = num_words(264)
-    parts = {"noun": slice(0, 264), "rank": slice(first, first + NUM_RANKS), "count": slice(first + NUM_RANKS, -1), "last": slice(-1, None)}
+    parts = {
+        "noun": slice(0, 264), "colour": slice(264, 264 + len(COLOURS)), "rank": slice(first, first + NUM_RANKS),
+        "count": slice(first + NUM_RANKS, -1), "last": slice(-1, None),
+    }
     for name, part in parts.items():
         without = target.clone()
         without[..., part] = 0.0
