@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ocelli_training.average import average, mean_state, weighted
 from ocelli_training.checkpoint import load_weights, save
 from ocelli_training.export import PARTS, quantize_model
 from ocelli_training.model import Ocelli
+from ocelli_training.train_vision import Heads
 from torch import nn
 
 
@@ -34,3 +36,25 @@ def test_weights_of_another_model_are_refused(tmp_path):
     save(tmp_path, nn.Linear(2, 2), None, None, 0, 0.0)
     with pytest.raises(ValueError, match="lacks"):
         load_weights(Ocelli(), tmp_path / "checkpoint.pt")
+
+
+def test_the_mean_of_checkpoints_lies_between_them_and_one_that_is_quantized_counts_before_rounding(tmp_path):
+    torch.manual_seed(0)
+    models, heads = [Ocelli(), Ocelli()], [Heads(192, 264), Heads(192, 264)]
+    wanted = [{name: value.clone() for name, value in model.state_dict().items()} for model in models]
+    quantize_model(models[1], PARTS)
+    for name, model, head in zip("ab", models, heads, strict=True):
+        save(tmp_path / name, model, head, None, 0, 0.0)
+    paths = [tmp_path / name / "checkpoint.pt" for name in "ab"]
+    mean, mean_heads = average(paths, [3.0, 1.0])
+    for name, value in mean.state_dict().items():
+        torch.testing.assert_close(value, 0.75 * wanted[0][name] + 0.25 * wanted[1][name])
+    torch.testing.assert_close(mean_heads.patch.weight, 0.75 * heads[0].patch.weight + 0.25 * heads[1].patch.weight)
+    with pytest.raises(ValueError, match="weight above zero"):
+        average(paths, [1.0, 0.0])
+    with pytest.raises(ValueError, match="not the same parameters: \\['b'\\]"):
+        mean_state([{"a": torch.ones(1)}, {"a": torch.ones(1), "b": torch.ones(1)}], [1.0, 1.0])
+
+
+def test_a_checkpoint_without_a_weight_counts_once():
+    assert [weight for _, weight in map(weighted, ["runs/a.pt", "runs/b.pt=2.5"])] == [1.0, 2.5]
