@@ -23,9 +23,10 @@ from .train_vision import Heads
 
 def mean_state(states: list[dict[str, Tensor]], weights: list[float]) -> dict[str, Tensor]:
     """The mean of parameters of the same names and shapes."""
-    names = {frozenset(state) for state in states}
-    if len(names) > 1:
-        raise ValueError(f"not the same parameters: {sorted(frozenset.union(*names) - frozenset.intersection(*names))[:3]}")
+    shapes = [{(name, tuple(value.shape)) for name, value in state.items()} for state in states]
+    odd = set.union(*shapes) - set.intersection(*shapes)
+    if odd:
+        raise ValueError(f"not the same parameters: {sorted(odd)[:3]}")
     total = sum(weights)
     return {name: sum(w * state[name].float() for w, state in zip(weights, states, strict=True)) / total for name in states[0]}
 

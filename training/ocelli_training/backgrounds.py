@@ -18,7 +18,7 @@ from .colours import COLOUR_INDEX, COLOURS, paint
 PATTERNS = ("plain", "gradient", "textured", "striped", "checkered", "dotted")
 _TWO_COLOURS = {"plain": 0.0, "gradient": 0.6, "textured": 0.0, "striped": 1.0, "checkered": 1.0, "dotted": 1.0}
 FAINT = ("plain", "gradient", "textured")  # of black and of white these look alike; of two colours of a gradient one may show little
-_HARD_COLOURS = ("black", "black", "white", "white", "grey")
+_HARD_COLOURS = ("black", "black", "white", "white", "grey")  # of the faint ones, as often as each of them is drawn
 # Pairs that are hard to tell apart even when nothing else is there.
 _TOO_CLOSE = {
     frozenset(pair)
