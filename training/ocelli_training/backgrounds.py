@@ -17,7 +17,7 @@ from .colours import COLOUR_INDEX, COLOURS, paint
 
 PATTERNS = ("plain", "gradient", "textured", "striped", "checkered", "dotted")
 _TWO_COLOURS = {"plain": 0.0, "gradient": 0.6, "textured": 0.0, "striped": 1.0, "checkered": 1.0, "dotted": 1.0}
-FAINT = ("plain", "gradient", "textured")  # of black and of white these look alike; of two colours of a gradient one may show little
+FAINT = ("plain", "gradient", "textured")  # of black and of white these look alike; a gradient has one colour or two
 _HARD_COLOURS = ("black", "black", "white", "white", "grey")  # of the faint ones, as often as each of them is drawn
 # Pairs that are hard to tell apart even when nothing else is there.
 _TOO_CLOSE = {
@@ -62,11 +62,9 @@ def sample_background(rng: np.random.Generator, taken: Collection[str] = (), har
     count = 2 if rng.random() < _TWO_COLOURS[pattern] else 1
     free = [word for word in COLOURS if word not in taken] if rng.random() < 0.85 else list(COLOURS)
     if hard and rng.random() < hard:
-        if rng.random() < 0.65:
-            pattern, count = FAINT[int(rng.integers(len(FAINT)))], 1
-            free = [word for word in _HARD_COLOURS if word not in taken]
-        else:
-            pattern, count = "gradient", 2
+        faint = rng.random() < 0.65
+        pattern, count = (FAINT[int(rng.integers(len(FAINT)))], 1) if faint else ("gradient", 1 + int(rng.random() < 0.5))
+        free = [word for word in (_HARD_COLOURS if faint else COLOURS) if word not in taken]
     words = [free[int(rng.integers(len(free)))]] if free else ["grey"]
     while len(words) < count:
         word = COLOURS[int(rng.integers(len(COLOURS)))]

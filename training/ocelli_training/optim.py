@@ -104,15 +104,15 @@ def schedule(progress: float, warmup: float = 0.02, floor: float = 0.05) -> floa
 
 
 class Ema:
-    """Exponential moving average of the parameters."""
+    """Exponential moving average of the parameters; with `warm_up` what a model began with is soon forgotten, as it should be of random weights."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, module: nn.Module, decay: float, warm_up: bool = True) -> None:
+        self.decay, self.warm_up = decay, warm_up
         self.shadow = {k: v.detach().clone() for k, v in module.state_dict().items()}
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = min(self.decay, (1 + step) / (10 + step)) if self.warm_up else self.decay
         for k, v in module.state_dict().items():
             if v.dtype.is_floating_point:
                 self.shadow[k].lerp_(v, 1 - decay)

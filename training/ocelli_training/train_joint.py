@@ -186,7 +186,7 @@ def main() -> None:
     step, elapsed = resume(state, model, heads, optimizer)
     if args.compile:
         compile_parts(model)
-    ema = Ema(model, args.ema)
+    ema = Ema(model, args.ema, warm_up=not args.init)
     if state:
         ema.shadow = state["model"]
 

@@ -23,11 +23,11 @@ from .drawing import BACKGROUND_LABEL
 from .guidance import guidance_loss, object_maps
 from .loop import train
 from .model import Ocelli, compile_parts
-from .optim import Optimizer, schedule
+from .optim import Ema, Optimizer, schedule
 from .precision import mixed_precision
 from .processes import join
-from .scenes import COLOURS, Library, patch_labels, render, sample_scene
-from .symbols import NUM_COUNTS, NUM_RANKS, codebook, features, num_words
+from .scenes import COLOURS, PATTERNS, Library, patch_labels, render, sample_scene
+from .symbols import BACKGROUND_WEIGHT, NUM_COUNTS, NUM_RANKS, codebook, features, num_words
 
 
 LOGITS = 8.0  # of a code that is said in full
@@ -69,13 +69,19 @@ def make_sample(
 
 
 def symbol_losses(tokens: Tensor, target: Tensor, book: Tensor, nouns: int, name: str) -> dict[str, Tensor]:
-    """Image tokens `[V, P * P, H]` against features `[V, P * P, features]`: weighted squared error of the codes, and cross-entropies at the
-    peaks of objects: the noun, its colour where that is clear, its rank among the nouns of a caption, whether it is the last of them, and how
-    many there are of it."""
+    """Image tokens `[V, P * P, H]` against features `[V, P * P, features]`: weighted squared error of the codes, cross-entropies of what all
+    tokens of a view together say of the background (its pattern, and its colours), and at the peaks of objects: the noun, its colour where that is
+    clear, its rank among the nouns of a caption, whether it is the last of them, and how many there are of it."""
     heat = target[..., :nouns].amax(-1)
     error = (tokens - target @ book).square().mean(-1)
     weight = 1.0 + 15.0 * heat
     out = {name: (error * weight).sum() / weight.sum() * book.shape[1]}
+    behind = LOGITS / BACKGROUND_WEIGHT * tokens.mean(1) @ book.T
+    patterns = slice(num_words(nouns) - len(PATTERNS), num_words(nouns))
+    ground = slice(patterns.start - len(COLOURS), patterns.start)
+    out[name + "_ground"] = sum(
+        F.cross_entropy(behind[:, part], F.normalize(target[:, 0, part], p=1, dim=-1)) for part in (patterns, ground)
+    )
     peaks = heat > 0.4
     if not peaks.any():
         return out
@@ -128,8 +134,8 @@ def losses(model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, f
 
 WEIGHTS = {
     "patch": 1.0, "contrast": 0.1, "guide": 1.0,
-    "dense": 1.0, "dense_noun": 0.5, "dense_colour": 0.5, "dense_rank": 1.5, "dense_count": 1.0, "dense_last": 1.0,
-    "pooled": 1.0, "pooled_noun": 0.5, "pooled_colour": 0.5, "pooled_rank": 2.0, "pooled_count": 2.0, "pooled_last": 1.0,
+    "dense": 1.0, "dense_noun": 0.5, "dense_colour": 0.5, "dense_rank": 1.5, "dense_count": 1.0, "dense_last": 1.0, "dense_ground": 0.3,
+    "pooled": 1.0, "pooled_noun": 0.5, "pooled_colour": 0.5, "pooled_rank": 2.0, "pooled_count": 2.0, "pooled_last": 1.0, "pooled_ground": 0.3,
 }
 
 
@@ -147,6 +153,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--matrix-lr", type=float, default=0.012)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--ema", type=float, default=0.0, help="of the weights: what is saved is their average, in which the noise of small batches cancels")
+    parser.add_argument("--only-heads", action="store_true", help="encoder and adapter stay as they are: a model from `restore` has lost the heads of training")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw; 0: none of their own")
@@ -159,7 +167,7 @@ def main() -> None:
     model = Ocelli()
     book = codebook(args.nouns, model.config.text.hidden_size)
     heads = Heads(model.config.vision.hidden_size, args.nouns)
-    model.decoder.requires_grad_(False)
+    (model if args.only_heads else model.decoder).requires_grad_(False)
     optimizer = Optimizer([model.vision, model.adapter, heads], args.matrix_lr, args.lr)
     state = latest(args.run)
     step, elapsed = resume(state, model, heads, optimizer)
@@ -167,6 +175,9 @@ def main() -> None:
         load_weights(model, args.init, heads)
     if args.compile:
         compile_parts(model)
+    ema = Ema(model, args.ema, warm_up=not args.init)
+    if state:
+        ema.shadow = state["model"]
     make = partial(make_sample, library=library, patch_size=model.config.vision.patch_size, shares=args.shares, dense=not args.no_dense)
     views = {224: args.batch, 672: args.large_views}
     batches = {
@@ -183,10 +194,11 @@ def main() -> None:
             (sum(WEIGHTS[k] * v for k, v in out.items() if k in WEIGHTS) / len(batches)).backward()
             shown |= {f"{side}.{k}": v.item() for k, v in out.items()}
         optimizer.step(schedule(progress))
+        ema.update(model, step)
         return shown
 
     def checkpoint(step: int, minutes: float) -> None:
-        save(args.run, model, heads, optimizer, step, minutes)
+        save(args.run, model, heads, optimizer, step, minutes, raw=model.state_dict(), average=ema.shadow)
 
     train(one_step, checkpoint, args.minutes, step, elapsed)
 

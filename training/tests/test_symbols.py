@@ -10,7 +10,7 @@ import torch
 from ocelli_training.blank import blank_library
 from ocelli_training.guidance import HEADS, SINKS, guidance_loss, log_sums, object_maps
 from ocelli_training.model import EncoderLayer
-from ocelli_training.scenes import COLOURS, sample_scene
+from ocelli_training.scenes import COLOURS, PATTERNS, sample_scene
 from ocelli_training.symbols import NUM_COUNTS, NUM_RANKS, Noise, codebook, features, num_features, num_words, order_codes
 from ocelli_training.train_vision import symbol_losses
 from ocelli_training.truth import groups
@@ -93,11 +93,11 @@ def test_each_part_of_a_wrong_token_has_its_loss(scenes):
     book, chosen = codebook(264, 192), [scene for scene in scenes if len(scene.objects) > 1]
     target = torch.from_numpy(np.stack([features(scene, 12, 264) for scene in chosen]))
     right = symbol_losses(target @ book, target, book, 264, "pooled")
-    assert set(right) == {"pooled", "pooled_noun", "pooled_colour", "pooled_rank", "pooled_count", "pooled_last"}
+    assert set(right) == {"pooled", "pooled_ground", "pooled_noun", "pooled_colour", "pooled_rank", "pooled_count", "pooled_last"}
     first = num_words(264)
     parts = {
         "noun": slice(0, 264), "colour": slice(264, 264 + len(COLOURS)), "rank": slice(first, first + NUM_RANKS),
-        "count": slice(first + NUM_RANKS, -1), "last": slice(-1, None),
+        "count": slice(first + NUM_RANKS, -1), "last": slice(-1, None), "ground": slice(first - len(PATTERNS), first),
     }
     for name, part in parts.items():
         without = target.clone()
@@ -107,9 +107,19 @@ def test_each_part_of_a_wrong_token_has_its_loss(scenes):
         assert wrong["pooled"] > right["pooled"]
 
 
-def test_a_picture_of_nothing_has_the_loss_of_its_codes_alone():
+def test_a_picture_of_nothing_has_the_losses_of_its_codes_and_of_the_background_alone():
     book = codebook(264, 192)
-    assert set(symbol_losses(torch.zeros(1, 9, 192), torch.zeros(1, 9, len(book)), book, 264, "pooled")) == {"pooled"}
+    out = symbol_losses(torch.zeros(1, 9, 192), torch.zeros(1, 9, len(book)), book, 264, "pooled")
+    assert set(out) == {"pooled", "pooled_ground"}
+
+
+def test_a_background_said_by_a_few_tokens_alone_is_said_too_quietly(scenes):
+    book = codebook(264, 192)
+    target = torch.from_numpy(np.stack([features(scene, 3, 264) for scene in scenes[:20]]))
+    few = target.clone()
+    few[:, 1:, num_words(264) - len(PATTERNS) - len(COLOURS) : num_words(264)] = 0.0
+    loud, quiet = (symbol_losses(said @ book, target, book, 264, "pooled")["pooled_ground"] for said in (target, few))
+    assert quiet > 2 * loud
 
 
 def test_the_weight_that_guided_attention_has_on_objects_says_how_many_they_are(scenes):
