@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
+from ocelli_training.checkpoint import save
 from ocelli_training.model import Ocelli, TextConfig
 from ocelli_training.symbols import codebook
-from ocelli_training.train_vision import SHARES, WEIGHTS, Heads, losses, make_sample
+from ocelli_training.train_vision import SHARES, WEIGHTS, Heads, losses, main, make_sample
 
 
 @pytest.mark.parametrize(("side", "grid", "frozen_layers"), [(224, 3, 2), (672, 12, 2)])
@@ -30,3 +33,34 @@ def test_views_of_both_sizes_teach_all_but_the_frozen_layers(library, side, grid
 def test_tokens_of_single_patches_are_taught_at_224_on_demand(library):
     sample = make_sample(np.random.default_rng(2), library=library, side=224, patch_size=28, shares=SHARES)
     assert sample["dense"].shape[0] == 64 and sample["pooled"].shape[0] == 9
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, cache, folder, *options: str) -> dict:
+    """The checkpoint of a run of a second or two."""
+    arguments = ["--sprites", str(cache), "--nouns", "12", "--run", str(folder), "--batch", "2", "--workers", "0", "--minutes", "0.02", *options]
+    monkeypatch.setattr(sys, "argv", ["train_vision", *arguments])
+    main()
+    return torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+
+
+def test_heads_are_learned_anew_without_touching_the_encoder(monkeypatch, cache, tmp_path):
+    model = Ocelli()
+    save(tmp_path / "shipped", model, None, None, 0, 0.0)
+    options = ("--init", str(tmp_path / "shipped/checkpoint.pt"), "--only-heads", "--no-dense")
+    torch.manual_seed(3)
+    before = trained(monkeypatch, cache, tmp_path / "none", *options, "--minutes", "0")
+    torch.manual_seed(3)
+    after = trained(monkeypatch, cache, tmp_path / "heads", *options)
+    assert before["step"] == 0 < after["step"]
+    assert all(torch.equal(value, after["model"][name]) for name, value in model.state_dict().items())
+    for name in ("patch.weight", "patch.bias", "image.weight", "text.weight"):
+        assert not torch.equal(before["heads"][name], after["heads"][name]), f"{name} has not learned"
+
+
+def test_what_is_saved_is_the_average_and_the_weights_themselves_are_kept_to_go_on_from(monkeypatch, cache, tmp_path):
+    save(tmp_path / "begun", Ocelli(), None, None, 0, 0.0)
+    begun = torch.load(tmp_path / "begun/checkpoint.pt", weights_only=True)["model"]
+    after = trained(monkeypatch, cache, tmp_path / "run", "--init", str(tmp_path / "begun/checkpoint.pt"), "--ema", "0.9", "--no-dense")
+    name = "adapter.proj.weight"
+    moved, kept = (after["raw"][name] - begun[name]).norm(), (after["model"][name] - begun[name]).norm()
+    assert 0 < kept < moved
