@@ -17,7 +17,7 @@ from .colours import COLOUR_INDEX, COLOURS, paint
 
 PATTERNS = ("plain", "gradient", "textured", "striped", "checkered", "dotted")
 _TWO_COLOURS = {"plain": 0.0, "gradient": 0.6, "textured": 0.0, "striped": 1.0, "checkered": 1.0, "dotted": 1.0}
-FAINT = ("plain", "gradient", "textured")  # of black and of white these look alike; a gradient has one colour or two
+FAINT = ("plain", "gradient", "textured")  # of black and of white these look alike
 _HARD_COLOURS = ("black", "black", "white", "white", "grey")  # of the faint ones, as often as each of them is drawn
 # Pairs that are hard to tell apart even when nothing else is there.
 _TOO_CLOSE = {
@@ -62,7 +62,7 @@ def sample_background(rng: np.random.Generator, taken: Collection[str] = (), har
     count = 2 if rng.random() < _TWO_COLOURS[pattern] else 1
     free = [word for word in COLOURS if word not in taken] if rng.random() < 0.85 else list(COLOURS)
     if hard and rng.random() < hard:
-        faint = rng.random() < 0.65
+        faint = rng.random() < 0.65  # otherwise a gradient, which is hard to tell to have one colour or two
         pattern, count = (FAINT[int(rng.integers(len(FAINT)))], 1) if faint else ("gradient", 1 + int(rng.random() < 0.5))
         free = [word for word in (_HARD_COLOURS if faint else COLOURS) if word not in taken]
     words = [free[int(rng.integers(len(free)))]] if free else ["grey"]
