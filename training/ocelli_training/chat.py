@@ -15,18 +15,18 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from .fetching import Things
+from .fetching import NOTHING, Things
 from .nouns import NOUNS
 
 PAD, BOS, TURN_START, TURN_END, IMAGE_START, IMAGE_END, IMAGE = range(7)
 CAPTION_PROMPT = "Describe the picture."
 LONG_CAPTION_PROMPT = "Describe the picture in detail."
 IGNORE = -100
-NOTHING = -1  # where no noun is named
-POINTERS = ("named", "next_named", "first_compared", "second_compared", "repeated")  # of a sequence, for `fetching.py`
+POINTERS = ("named", "next_named", "first_compared", "second_compared", "repeated", "shown")  # of a sequence, for `fetching.py`
 # Words that say where things are: one in a caption of twenty tokens, and the hardest to learn, so each counts as several in the loss.
 PLACE_WORDS = (" above", " below", "Above", "Below", " left", " right", " top", " bottom", " center")
 PLACE_WEIGHT = 4.0
+NOUN_WEIGHT = 2.0  # of the first token of a noun in an answer, and of what follows it, which decides whether another noun comes
 
 
 class Chat:
@@ -88,6 +88,7 @@ class Sequence:
     first_compared: list[int] = field(default_factory=list)
     second_compared: list[int] = field(default_factory=list)
     repeated: list[int] = field(default_factory=list)  # before a noun that the turn has named already: its first token there
+    shown: list[int] = field(default_factory=list)  # rows of `Things`: at image tokens of tiles, what they show
     things: Things | None = None
 
     @classmethod
@@ -97,6 +98,9 @@ class Sequence:
         """Turns with which it would exceed `length` tokens are left out."""
         out = cls.of_picture(chat, views)
         out.things = things
+        if things:
+            for position, row in zip((i for i, token in enumerate(out.ids) if token == IMAGE), things.shown.tolist(), strict=True):
+                out.shown[position] = row
         for prompt, answer in turns:
             question, reply = chat.question(prompt), chat.answer(answer)
             start = len(out.ids)
@@ -146,6 +150,8 @@ class Sequence:
                     self.first_compared[position] = before
             mentions.setdefault(noun, first)
             if last > answer:
+                for position in (first - 1, last):
+                    self.weights[position] = max(self.weights[position], NOUN_WEIGHT)
                 # The last token of a noun is also where the word after it is chosen: a direction to the next, it may be.
                 before = free = last
 

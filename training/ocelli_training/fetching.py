@@ -5,10 +5,14 @@ A direction depends on two places, so each noun has to fetch the place of what i
 (one in twenty tells of it) that is not learned in hours: places at nouns were 0.15 of the side off in balanced mode, although the image tokens
 told them to 0.04. So some heads are told where to look, as those of the adapter are (`guidance.py`): what they fetch, they learn. Nor is the
 comparison: with places that told 0.93 of directions, 0.63 were said right. So the offset from one to the other is asked of the state as well.
+
+In high mode a thing is seen twice, in the overview and larger in a tile. The tile's tokens know better what it is; the overview's alone know which of
+all things it is. So a noun looks at both, and in between the tile's tokens look at those of the overview.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +25,13 @@ from .model import Decoder
 from .scenes import Scene
 from .truth import groups
 
+NOTHING = -1  # where no noun is named
 MAX_THINGS = 4  # groups of equal nouns in a scene of which one speaks
 ABSENT = MAX_THINGS  # the row of nouns that the picture does not show
 # Which rows of `Things` the first heads of which layer look at. What the first layer fetches, the second can use; a word that comes next goes
 # through the heads of the second: 64 numbers would be few for 264 nouns.
-NAMED_LAYER, NEXT_LAYER = 1, 3
-GUIDED = (("named", NAMED_LAYER, 2), ("next_named", NEXT_LAYER, 4))
+NAMED_LAYER, NEXT_LAYER, NAMED_HEADS = 1, 3, 2
+GUIDED = (("named", NAMED_LAYER, NAMED_HEADS), ("next_named", NEXT_LAYER, 4))
 # Between the two: before a noun, all that the turn has named. Of two things that stand above each other, the image tokens hardly tell which comes
 # first, and one was named twice in a row instead of each once ("an apple and an apple").
 SAID_LAYER, SAID_HEADS = 2, 2
@@ -34,6 +39,7 @@ SAID_LAYER, SAID_HEADS = 2, 2
 # at one that is said again: second sentences named what the first did not, and nothing else showed.
 COMPARING_LAYER, POINTED = 4, ("first_compared", "second_compared", "repeated")
 PLACE_SCALE = 4.0
+CLEARLY = 0.4  # of the strongest look at a thing: there a token is one of the thing's own
 
 
 @dataclass(frozen=True)
@@ -41,29 +47,41 @@ class Things:
     """What a scene shows, noun by noun."""
 
     rows: dict[int, int]  # noun -> row
-    looks: np.ndarray  # [MAX_THINGS + 1, 1 + P * P]: how much to look at the first token of all, and at those of the first view; an absent noun: at the first
+    looks: np.ndarray  # [MAX_THINGS + 1, 1 + V * P * P]: how much to look at the first token of all, and at the V views'; an absent noun: at the first
     places: np.ndarray  # [MAX_THINGS + 1, 2]: x to the right and y down, 0 to 1, of what stands there once; NaN elsewhere
+    shown: np.ndarray  # [V * P * P]: the row of the thing that a tile shows there; NOTHING elsewhere and in the overview
 
     @classmethod
-    def of(cls, scene: Scene, grid: int) -> Things:
-        looks = np.zeros((MAX_THINGS + 1, 1 + grid * grid), np.float32)
+    def of(cls, scene: Scene, grid: int, tiles: Sequence[Scene] = ()) -> Things:
+        """`scene` is the first view, `tiles` are those after it; each has `grid * grid` tokens."""
+        cells = grid * grid
+        looks = np.zeros((MAX_THINGS + 1, 1 + (1 + len(tiles)) * cells), np.float32)
         places = np.full((MAX_THINGS + 1, 2), np.nan, np.float32)
+        shown = np.full((1 + len(tiles)) * cells, NOTHING)
         rows = {}
         for row, group in enumerate(groups(scene)[:MAX_THINGS]):
             rows[group.noun.index] = row
-            looks[row, 1:] = np.mean([bump(thing, grid, 0.5, 0.12) for thing in group.members], axis=0)
+            looks[row, 1 : 1 + cells] = sum(bump(thing, grid, 0.5, 0.12) for thing in group.members)
+            for start, tile in zip(range(cells, len(shown), cells), tiles, strict=True):
+                for thing in tile.objects:
+                    if thing.noun == group.noun.index:
+                        look = bump(thing, grid, 0.5, 0.12)
+                        looks[row, 1 + start : 1 + start + cells] += look
+                        shown[start : start + cells][look > CLEARLY * look.max()] = row
+            looks[row] /= looks[row].sum()
             if group.single:
                 places[row] = group.single.cx, group.single.cy
         looks[ABSENT, 0] = 1.0
-        return cls(rows, looks, places)
+        return cls(rows, looks, places, shown)
 
     def row(self, noun: int) -> int:
         return self.rows.get(noun, ABSENT)
 
 
-def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, first_image_token: int) -> Tensor:
-    """Kullback-Leibler divergence of the first heads of four layers from where they should look, averaged over nouns; `inputs`: `Decoder.states`."""
-    columns = torch.cat([torch.zeros(1, dtype=torch.long), first_image_token + torch.arange(batch["looks"].shape[-1] - 1)])
+def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, image_tokens: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the first heads of four layers from where they should look, averaged over nouns; `inputs`: `Decoder.states`,
+    `image_tokens` `[V * P * P]`: where they stand in each sequence."""
+    columns = F.pad(image_tokens, (1, 0))
     layers, rope, losses = list(decoder.layers["segment_0"].values()), decoder.rope(batch["positions"]), []
 
     def add(looks: Tensor, log_looked: Tensor) -> None:
@@ -78,6 +96,11 @@ def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, first_image_t
         rows, tokens = (wanted >= 0).nonzero(as_tuple=True)
         if len(rows):
             add(batch["looks"][rows, wanted[rows, tokens]], log_weights(index, heads)[rows, :, tokens][..., columns])
+    rows, tokens = (batch["shown"] >= 0).nonzero(as_tuple=True)
+    if len(rows):
+        overview = 2 + int((image_tokens.diff() > 1).nonzero()[0])  # the first token of all, and those up to the first gap
+        looks = batch["looks"][rows, batch["shown"][rows, tokens], :overview]
+        add(looks / looks.sum(-1, keepdim=True), log_weights(NAMED_LAYER, NAMED_HEADS)[rows, :, tokens][..., columns[:overview]])
     rows, tokens = (batch["next_named"] >= 0).nonzero(as_tuple=True)
     if len(rows):
         said = (batch["mask"][rows, 0, tokens] & (batch["named"][rows] >= 0)).float()

@@ -13,7 +13,7 @@ import numpy as np
 from .nouns import NOUNS, Noun
 from .parsing import NUMBERS, parse_caption
 from .scenes import Scene, SceneObject
-from .truth import DIRECTIONS, DOMINANCE, OPPOSITE, Group, groups, place, relation
+from .truth import DIRECTIONS, DOMINANCE, Group, groups, place, relation
 
 __all__ = ["QUESTION_KINDS", "caption", "detailed_caption", "parse_caption", "questions"]
 
@@ -88,20 +88,20 @@ def detailed_caption(scene: Scene, dominance: float = DOMINANCE) -> str:
 
 
 def _related(found: list[Group], dominance: float) -> tuple[Group, str, Group] | None:
-    """The first two single things, in the order they are named, of which one direction clearly holds."""
-    for i, first in enumerate(found):
-        for second in found[i + 1 :]:
-            if first.single and second.single:
-                word = relation(first.single, second.single, dominance)
-                if word:
-                    return first, word, second
-    return None
+    """The two things that are named first, if each is single and one direction clearly holds.
+
+    Of no others: who has to find a clear pair among all, and begins with either, says "The" before knowing of what; what follows is a guess.
+    """
+    if len(found) < 2 or not (found[0].single and found[1].single):
+        return None
+    word = relation(found[0].single, found[1].single, dominance)
+    return (found[0], word, found[1]) if word else None
 
 
 def caption(scene: Scene, rng: np.random.Generator, dominance: float = DOMINANCE) -> str:
     """One caption. It names every object with its number, mostly the background, and often a direction (where one offset exceeds the other
     `dominance` times) or a place."""
-    background_draw, colour_draw, form, swap, where = rng.random(5).tolist()
+    background_draw, colour_draw, form, where = rng.random(4).tolist()
     found, behind = groups(scene), _background(scene, background_draw)
     if not found:
         return sentence(behind or "nothing")
@@ -126,8 +126,6 @@ def caption(scene: Scene, rng: np.random.Generator, dominance: float = DOMINANCE
     first_sentence = sentence(f"{things}{on}")
     if related and form < 0.60:
         first, word, second = related
-        if swap < 0.5:
-            first, word, second = second, OPPOSITE[word], first
         return f"{first_sentence} {sentence(f'{the(first.noun)} {first.noun.verb} {word} {the(second.noun)}')}"
     placed = [(group, place(group.single)) for group in found if group.single and place(group.single)]
     if placed and len(found) > 1 and form < 0.75:

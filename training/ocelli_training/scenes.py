@@ -34,6 +34,8 @@ _SIZES = {
 EQUALS, EQUALS_TRAINED = 0.30, 0.42
 _COUNTS = np.cumsum([0.22, 0.30, 0.26, 0.22])
 _COUNTS_TRAINED = np.cumsum([0.14, 0.18, 0.26, 0.42])  # the third of four nouns is left out or mistaken most often
+# So are things of which neither stands further left: a caption names one of them twice, or goes on behind both.
+ABREAST, MAX_APART = 0.4, 0.05
 MAX_OVERLAP = 0.10  # of the smaller of two boxes
 MIN_VISIBLE = 0.40  # of an object's box: with less, a crop does not list it
 
@@ -211,6 +213,20 @@ def _place(rng: np.random.Generator, things: list[SceneObject], smallest: float)
     return placed
 
 
+def _abreast(rng: np.random.Generator, things: list[SceneObject]) -> list[SceneObject]:
+    """`things` with one moved right above or below one of another noun, where there is room for it."""
+    which, other = rng.permutation(len(things))[:2].tolist() if len(things) > 1 else (0, 0)
+    thing, beside = things[which], things[other]
+    if thing.noun == beside.noun:
+        return things
+    for u, v in rng.random((8, 2)).tolist():
+        cx, cy = beside.cx + (2 * u - 1) * MAX_APART, thing.h / 2 + v * (1 - thing.h)
+        moved = _moved(thing, min(max(cx, thing.w / 2), 1 - thing.w / 2), cy)
+        if all(overlap(moved.box, rest.box) <= MAX_OVERLAP for rest in things if rest is not thing):
+            return [moved if rest is thing else rest for rest in things]
+    return things
+
+
 def _sample_grid(rng: np.random.Generator, library: Library, augment: bool) -> list[SceneObject]:
     """A jittered 2 x 2 or 3 x 3 grid with a few gaps, for labels of patches."""
     side = 2 if rng.random() < 0.5 else 3
@@ -243,6 +259,8 @@ def sample_scene(rng: np.random.Generator, library: Library, kind: str = "ordina
             for sprite, size in zip(sprites, rng.random(count).tolist(), strict=True)
         ]
         things = _place(rng, things, low)
+        if augment and things and rng.random() < ABREAST:
+            things = _abreast(rng, things)
     objects = tuple(things)
     background = sample_background(rng, {thing.colour for thing in objects if thing.colour}, HARD_BACKGROUNDS if augment else 0.0)
     return Scene(background, objects, objects, kind, int(rng.integers(1 << 31)), library)

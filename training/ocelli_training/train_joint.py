@@ -68,7 +68,7 @@ def make_batch(
     if mode == "symbols":
         return symbolic_batch(
             rng, library=library, chat=chat, book=book, tokens=4000, max_objects=[2, 4, 4],
-            shares={"rapid": 0.45, "balanced": 0.45, "high": 0.1},
+            shares={"rapid": 0.3, "balanced": 0.3, "high": 0.4},
         )
     if mode == "patches":
         # Not dense: a token of one patch and one of sixteen cannot both say a noun as loudly.
@@ -92,7 +92,7 @@ def make_batch(
             heat, mixture = map(torch.from_numpy, object_maps(view, side // patch_size))
             heats.append(heat)
             mixtures.append(mixture)
-        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), Things.of(scene, pooled), LENGTH[mode]))
+        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), Things.of(scene, pooled, views[1:]), LENGTH[mode]))
     more = {"pixels": images, "patch_labels": labels, "pooled": targets, "heat": heats, "mixture": mixtures}
     more = {name: torch.stack(views) for name, views in more.items()}
     return {**collate(sequences, LENGTH[mode]), **more, "mode": mode}

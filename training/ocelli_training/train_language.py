@@ -93,7 +93,7 @@ def make_batch(
         while len((scene := sample_scene(rng, library, kind)).objects) > most:
             pass
         views = views_of(scene, mode)
-        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), Things.of(scene, pooled), LENGTH[mode]))
+        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), Things.of(scene, pooled, views[1:]), LENGTH[mode]))
         images.append(np.stack([noisy_tokens(v, pooled, len(library.nouns), book, rng) for v in views]))
     return {**collate(sequences, LENGTH[mode]), "images": torch.from_numpy(np.stack(images)), "mode": mode}
 
@@ -119,10 +119,10 @@ def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Dec
             expected = answer_logits(teacher, batch, image_tokens)[0].log_softmax(-1)
         losses = 0.5 * losses + F.kl_div(logits.log_softmax(-1), expected, log_target=True, reduction="none").sum(-1)
     right = (logits.detach().argmax(-1) == labels).float().mean()
-    first_image_token = int((batch["ids"][0] == IMAGE).nonzero()[0])
+    image = (batch["ids"][0] == IMAGE).nonzero().flatten()  # the same in all
     return {
         "text": losses @ weights / weights.sum(), "place": place_loss(inputs, batch),
-        "look": look_loss(model.decoder, inputs, batch, first_image_token), "right": right,
+        "look": look_loss(model.decoder, inputs, batch, image), "right": right,
     }
 
 

@@ -12,7 +12,7 @@ from ocelli_training.chat import IGNORE, IMAGE, NOTHING, Chat, Sequence, collate
 from ocelli_training.fetching import ABSENT, COMPARING_LAYER, NAMED_LAYER, SAID_HEADS, SAID_LAYER, Things, known_places, look_loss, place_loss
 from ocelli_training.model import Ocelli
 from ocelli_training.scenes import sample_scene
-from ocelli_training.train_language import answer_logits
+from ocelli_training.train_language import answer_logits, views_of
 from ocelli_training.truth import groups
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "assets" / "nano" / "tokenizer.json"
@@ -53,12 +53,12 @@ def test_a_few_steps_teach_the_heads_where_to_look_and_what_is_fetched_there(sce
     first, second = (group.noun for group in groups(scene)[:2])
     batch = collate([Sequence.of(chat, [9], [("Describe the picture.", f"A {first.word} and a {second.word}.")], Things.of(scene, 3))])
     picture = torch.randn(1, 9, decoder.config.hidden_size)
-    start = batch["ids"][0].tolist().index(IMAGE)
+    image = (batch["ids"][0] == IMAGE).nonzero().flatten()
     optimizer = torch.optim.Adam(decoder.parameters(), lr=2e-3)
 
     def losses() -> tuple[torch.Tensor, torch.Tensor]:
         _, inputs = answer_logits(decoder, batch, picture)
-        return look_loss(decoder, inputs, batch, start), place_loss(inputs, batch)
+        return look_loss(decoder, inputs, batch, image), place_loss(inputs, batch)
 
     before = [loss.item() for loss in losses()]
     for _ in range(30):
@@ -76,13 +76,13 @@ def test_a_few_steps_teach_an_answer_to_look_at_the_nouns_of_the_question_and_ho
     question = f"Where {first.verb} the {first.word} relative to the {second.word}?"
     batch = collate([Sequence.of(chat, [9], [(question, "Above.")], Things.of(scene, 3))])
     picture = torch.randn(1, 9, decoder.config.hidden_size)
-    start = batch["ids"][0].tolist().index(IMAGE)
+    image = (batch["ids"][0] == IMAGE).nonzero().flatten()
     optimizer = torch.optim.Adam(decoder.parameters(), lr=2e-3)
     answer = (batch["labels"][0] != IGNORE).nonzero()[0].item()
     for _ in range(40):
         optimizer.zero_grad()
         _, inputs = answer_logits(decoder, batch, picture)
-        (look_loss(decoder, inputs, batch, start) + place_loss(inputs, batch)).backward()
+        (look_loss(decoder, inputs, batch, image) + place_loss(inputs, batch)).backward()
         optimizer.step()
     _, inputs = answer_logits(decoder, batch, picture)
     attention = decoder.layers["segment_0"][f"layer_{COMPARING_LAYER}"].attention
@@ -106,7 +106,7 @@ def test_a_few_steps_teach_two_heads_to_look_at_what_was_named_before(scene):
     for _ in range(40):
         optimizer.zero_grad()
         _, inputs = answer_logits(decoder, batch, picture)
-        look_loss(decoder, inputs, batch, batch["ids"][0].tolist().index(IMAGE)).backward()
+        look_loss(decoder, inputs, batch, (batch["ids"][0] == IMAGE).nonzero().flatten()).backward()
         optimizer.step()
     _, inputs = answer_logits(decoder, batch, picture)
     attention = decoder.layers["segment_0"][f"layer_{SAID_LAYER}"].attention
@@ -134,3 +134,43 @@ def test_where_a_head_is_said_to_look_is_where_it_looks():
     attention.output_transform.weight.data = only_first
     out, _ = attention(x, None, decoder.rope(positions), mask, False)
     torch.testing.assert_close((out - x)[..., :width], weights[:, 0] @ values[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def small_scene_with_tiles():
+    """Two nouns or more, each once, and the four quarters."""
+    rng, library = np.random.default_rng(3), blank_library()
+    while True:
+        scene = sample_scene(rng, library, "small")
+        if len(groups(scene)) >= 2 and all(group.single for group in groups(scene)):
+            return scene, views_of(scene, "high")[1:]
+
+
+def test_in_high_mode_a_noun_looks_at_the_tile_that_shows_its_thing_as_well():
+    scene, tiles = small_scene_with_tiles()
+    things = Things.of(scene, 12, tiles)
+    for row, group in enumerate(groups(scene)):
+        overview, *quarters = things.looks[row, 1:].reshape(5, 144).sum(-1)
+        shown = [any(thing.noun == group.noun.index for thing in tile.objects) for tile in tiles]
+        assert [quarter > 0 for quarter in quarters] == shown and any(shown)
+        assert abs(overview - 1 / (1 + sum(shown))) < 1e-5
+        where = (things.shown.reshape(5, 144) == row).any(-1).tolist()
+        assert where == [False, *shown], "the overview's tokens look at nothing"
+    np.testing.assert_allclose(things.looks.sum(-1)[: len(groups(scene))], 1.0, rtol=1e-5)
+
+
+def test_a_few_steps_teach_the_tokens_of_tiles_to_look_at_those_of_the_overview():
+    torch.manual_seed(0)
+    chat, decoder = Chat(TOKENIZER), Ocelli().decoder
+    scene, tiles = small_scene_with_tiles()
+    batch = collate([Sequence.of(chat, [144] * 5, [("Describe the picture.", "Nothing.")], Things.of(scene, 12, tiles))])
+    image = (batch["ids"][0] == IMAGE).nonzero().flatten()
+    picture = torch.randn(1, 720, decoder.config.hidden_size)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        losses.append(look_loss(decoder, answer_logits(decoder, batch, picture)[1], batch, image))
+        losses[-1].backward()
+        optimizer.step()
+    assert 0 <= losses[-1] < 0.5 * losses[0]
+    assert (batch["shown"][0] >= 0).sum() > 0 and (batch["shown"][0, : image[144]] == NOTHING).all()

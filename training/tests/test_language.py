@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ocelli_training.blank import blank_library
-from ocelli_training.chat import NOTHING, PAD, Chat, Sequence, collate
+from ocelli_training.chat import NOTHING, NOUN_WEIGHT, PAD, PLACE_WEIGHT, Chat, Sequence, collate
 from ocelli_training.fetching import ABSENT, Things
 from ocelli_training.language import QUESTION_KINDS, caption, detailed_caption, noun_phrase, questions
 from ocelli_training.nouns import MAN_MADE, NOUN_INDEX, NOUNS
@@ -80,6 +80,13 @@ def test_captions_of_training_say_only_the_clearest_directions(spoken):
         seldom += bool(parse_caption(turns["Describe the picture."]).relations)
         often += bool(parse_caption(text).relations)
     assert 0.5 * often < seldom < 0.95 * often
+
+
+def test_a_caption_says_a_direction_of_the_two_things_that_it_names_first(spoken):
+    told = [(list(read.objects), read.relations) for read in (parse_caption(text) for _, text in spoken) if read.relations]
+    assert len(told) > 300
+    for named, relations in told:
+        assert [(first, second) for first, _, second in relations] == [tuple(named[:2])]
 
 
 def test_training_asks_more_often_about_two_nouns_of_which_one_is_not_there(spoken):
@@ -192,6 +199,17 @@ def test_a_sequence_knows_what_its_nouns_name_and_what_comes_next(spoken):
     assert tokens[1] == "A" and first.word.endswith(tokens[2]) and tokens[3:] == ["and", "a", "red"]
     absent = Sequence.of(chat, [9], [(f"Is there a {missing.word}?", "No.")], things)
     assert [row for row in absent.named if row != NOTHING] == [ABSENT]
+
+
+def test_of_an_answer_the_nouns_and_what_follows_them_count_more(spoken):
+    scene = next(scene for scene, *_ in spoken if len(groups(scene)) == 2)
+    chat, (first, second) = Chat(TOKENIZER), (group.noun.word for group in groups(scene))
+    sequence = Sequence.of(chat, [9], [(f"Where is the {first}?", f"A {first} above a {second}.")], Things.of(scene, 3))
+    weight_of = [(chat.decode([label]).strip(), weight) for label, weight in zip(sequence.labels, sequence.weights, strict=True) if weight]
+    words = [chat.decode([token]).strip() for token in chat.encode(f" {first}") + chat.encode(f" {second}")]
+    begins = [words[0], words[len(chat.encode(f" {first}"))]]
+    assert [word for word, weight in weight_of if weight == NOUN_WEIGHT] == [*begins, "."]
+    assert dict(weight_of)["above"] == PLACE_WEIGHT, "a direction that follows a noun keeps its own weight"
 
 
 def test_a_sequence_knows_which_nouns_an_answer_compares(spoken):

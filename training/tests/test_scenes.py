@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from ocelli_training.artwork import VALIDATION_SETS
 from ocelli_training.backgrounds import FAINT, PATTERNS, paint_background, sample_background
+from ocelli_training.blank import blank_library
 from ocelli_training.colours import COLOUR_INDEX, COLOURS, name_pixels, paint
 from ocelli_training.library import Library
 from ocelli_training.nouns import NOUNS
-from ocelli_training.scenes import KINDS, crop, overlap, patch_labels, render, sample_scene
+from ocelli_training.scenes import KINDS, MAX_OVERLAP, crop, overlap, patch_labels, render, sample_scene
+from ocelli_training.truth import groups
 
 
 def scenes(library, kind, count, augment=False, seed=0):
@@ -168,6 +170,21 @@ def test_things_in_foreign_colours_have_no_colour_word(library):
     assert {thing.style for thing in foreign} >= {"ink", "outline", "flat", "hue", "grayscale"}
     living = [thing for thing in things if thing.variant and not NOUNS[thing.noun].man_made]
     assert living and all(thing.colour is None and not thing.mixed for thing in living)
+
+
+def test_scenes_of_training_have_more_things_that_stand_right_above_each_other():
+    def closest(augment: bool) -> np.ndarray:
+        rng, library, gaps = np.random.default_rng(0), blank_library(), []
+        for _ in range(1000):
+            scene = sample_scene(rng, library, "ordinary", augment)
+            for i, thing in enumerate(scene.objects):
+                assert 0 <= thing.box[0] + 1e-6 and thing.box[2] <= 1 + 1e-6
+                assert all(overlap(thing.box, other.box) <= MAX_OVERLAP for other in scene.objects[:i])
+            at = sorted(group.members[0].cx for group in groups(scene))
+            gaps += [min(np.diff(at))] if len(at) == 2 else []  # of more nouns two are close by chance
+        return np.array(gaps)
+
+    assert np.mean(closest(True) < 0.05) > 2 * np.mean(closest(False) < 0.05)
 
 
 def test_only_augmented_scenes_are_turned_far(library):
