@@ -26,7 +26,7 @@ POINTERS = ("named", "next_named", "first_compared", "second_compared", "repeate
 # Words that say where things are: one in a caption of twenty tokens, and the hardest to learn, so each counts as several in the loss.
 PLACE_WORDS = (" above", " below", "Above", "Below", " left", " right", " top", " bottom", " center")
 PLACE_WEIGHT = 4.0
-NOUN_WEIGHT = 2.0  # of the first token of a noun in an answer, and of what follows it, which decides whether another noun comes
+NOUN_WEIGHT = 2.0  # of what leads to a noun in an answer, its first token and what follows it: there is decided what comes, and whether more
 
 
 class Chat:
@@ -150,7 +150,7 @@ class Sequence:
                     self.first_compared[position] = before
             mentions.setdefault(noun, first)
             if last > answer:
-                for position in (first - 1, last):
+                for position in (*range(free, first), last):
                     self.weights[position] = max(self.weights[position], NOUN_WEIGHT)
                 # The last token of a noun is also where the word after it is chosen: a direction to the next, it may be.
                 before = free = last

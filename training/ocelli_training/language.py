@@ -101,7 +101,8 @@ def _related(found: list[Group], dominance: float) -> tuple[Group, str, Group] |
 def caption(scene: Scene, rng: np.random.Generator, dominance: float = DOMINANCE) -> str:
     """One caption. It names every object with its number, mostly the background, and often a direction (where one offset exceeds the other
     `dominance` times) or a place."""
-    background_draw, colour_draw, form, where = rng.random(4).tolist()
+    # One draw is not used any more: without it, the scenes that are measured after this caption would be others.
+    background_draw, colour_draw, form, _, where = rng.random(5).tolist()
     found, behind = groups(scene), _background(scene, background_draw)
     if not found:
         return sentence(behind or "nothing")
