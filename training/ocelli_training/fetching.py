@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -88,6 +89,7 @@ def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, image_tokens:
         """`looks` `[nouns, N]`: how much to look at each of N tokens; `log_looked` `[nouns, heads, N]`: how much the heads do."""
         losses.append(-((looks.unsqueeze(1) * log_looked).sum(-1).mean(-1) + torch.special.entr(looks).sum(-1)).mean())
 
+    @cache  # two losses ask for the same heads
     def log_weights(index: int, heads: int) -> Tensor:
         return layers[index].attention.log_weights(inputs[index], rope, batch["mask"], heads)
 
