@@ -143,8 +143,9 @@ class Sequence:
         before, free, mentions = NOTHING, answer, {}
         for first, last, noun in nouns:
             self.named[last] = row = self.things.row(noun)
+            early = last > answer and noun in self.things.early and noun not in mentions
             for position in range(free, first):
-                self.next_named[position] = row
+                self.next_named[position] = NOTHING if early else row
                 self.repeated[position] = mentions.get(noun, NOTHING)
                 if not asked:
                     self.first_compared[position] = before
@@ -152,6 +153,9 @@ class Sequence:
             if last > answer:
                 for position in (*range(free, first), last):
                     self.weights[position] = max(self.weights[position], NOUN_WEIGHT)
+                if early:  # what comes after the noun before, it leaves open, and with it number and colour
+                    for position in range(free + (before != NOTHING), first):
+                        self.weights[position] = 0.0
                 # The last token of a noun is also where the word after it is chosen: a direction to the next, it may be.
                 before = free = last
 

@@ -51,6 +51,7 @@ class Things:
     looks: np.ndarray  # [MAX_THINGS + 1, 1 + V * P * P]: how much to look at the first token of all, and at the V views'; an absent noun: at the first
     places: np.ndarray  # [MAX_THINGS + 1, 2]: x to the right and y down, 0 to 1, of what stands there once; NaN elsewhere
     shown: np.ndarray  # [V * P * P]: the row of the thing that a tile shows there; NOTHING elsewhere and in the overview
+    early: frozenset[int] = frozenset()  # nouns that are named before their turn
 
     @classmethod
     def of(cls, scene: Scene, grid: int, tiles: Sequence[Scene] = ()) -> Things:
@@ -73,7 +74,7 @@ class Things:
             if group.single:
                 places[row] = group.single.cx, group.single.cy
         looks[ABSENT, 0] = 1.0
-        return cls(rows, looks, places, shown)
+        return cls(rows, looks, places, shown, frozenset(thing.noun for thing in scene.objects if thing.early))
 
     def row(self, noun: int) -> int:
         return self.rows.get(noun, ABSENT)

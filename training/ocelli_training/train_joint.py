@@ -31,7 +31,7 @@ from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .precision import mixed_precision
 from .processes import join
 from .symbols import codebook, features
-from .train_language import KINDS, POOLED, SPOKEN_WEIGHTS, language_loss, mode_of, turns_of, views_of
+from .train_language import KINDS, POOLED, SPOKEN_WEIGHTS, language_loss, mode_of, out_of_turn, turns_of, unsure, views_of
 from .train_language import make_batch as symbolic_batch
 from .train_vision import SHARES, WEIGHTS, Heads, losses, make_sample, symbol_losses, vision_losses
 
@@ -92,7 +92,8 @@ def make_batch(
             heat, mixture = map(torch.from_numpy, object_maps(view, side // patch_size))
             heats.append(heat)
             mixtures.append(mixture)
-        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), Things.of(scene, pooled, views[1:]), LENGTH[mode]))
+        told = out_of_turn(unsure(scene, rng), rng)
+        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(told, rng), Things.of(told, pooled, views[1:]), LENGTH[mode]))
     more = {"pixels": images, "patch_labels": labels, "pooled": targets, "heat": heats, "mixture": mixtures}
     more = {name: torch.stack(views) for name, views in more.items()}
     return {**collate(sequences, LENGTH[mode]), **more, "mode": mode}

@@ -29,6 +29,7 @@ from .scenes import Library, Scene, crop, sample_scene
 from .precision import mixed_precision
 from .processes import join
 from .symbols import codebook, noisy_tokens
+from .truth import groups
 
 # Kinds of scene in each mode, and their shares.
 KINDS = {
@@ -38,6 +39,7 @@ KINDS = {
 }
 LONG_SHARE = 0.35  # of pictures with a long caption
 ORDER_BLUR = 0.06  # of the side
+EARLY_SHARE = 0.4  # of scenes of several nouns, in which one is named before its turn
 MAX_QUESTIONS = 14
 PRACTISED = QUESTION_KINDS | {"relation": 0.28, "beside": 0.2, "colour": 0.14, "list": 0.08}  # the hardest are asked more often than in measuring
 SURE = 2.2  # captions say a direction only where one offset exceeds the other that often: who sees places dimly should not speak of the nearly diagonal
@@ -64,9 +66,27 @@ def unsure(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(scene, objects=tuple(replace(thing, named_later=shift) for thing, shift in zip(scene.objects, shifts, strict=True)))
 
 
+def out_of_turn(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene, in which often one noun is named before those that stand further left.
+
+    To say it there is not learned, what to say after it is: a decoder that has named the wrong one of two first went on with what stood in
+    second place, named it again, or stopped where it was the last.
+    """
+    found = groups(scene)
+    if len(found) < 2 or rng.random() >= EARLY_SHARE:
+        return scene
+    index = int(rng.integers(1, len(found)))
+    ahead_of = found[int(rng.integers(index))].members[0]
+    noun, first = found[index].noun.index, found[index].members[0]
+    shift = ahead_of.cx + ahead_of.named_later - first.cx - 0.001
+    return replace(
+        scene,
+        objects=tuple(replace(thing, named_later=shift, early=True) if thing.noun == noun else thing for thing in scene.objects),
+    )
+
+
 def turns_of(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
     """A caption, often a long one as well, and questions: as many as there are."""
-    scene = unsure(scene, rng)
     turns = [(CAPTION_PROMPT, caption(scene, rng, SURE))]
     if rng.random() < LONG_SHARE:
         turns.append((LONG_CAPTION_PROMPT, detailed_caption(scene, SURE)))
@@ -93,7 +113,8 @@ def make_batch(
         while len((scene := sample_scene(rng, library, kind)).objects) > most:
             pass
         views = views_of(scene, mode)
-        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(scene, rng), Things.of(scene, pooled, views[1:]), LENGTH[mode]))
+        told = out_of_turn(unsure(scene, rng), rng)
+        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(told, rng), Things.of(told, pooled, views[1:]), LENGTH[mode]))
         images.append(np.stack([noisy_tokens(v, pooled, len(library.nouns), book, rng) for v in views]))
     return {**collate(sequences, LENGTH[mode]), "images": torch.from_numpy(np.stack(images)), "mode": mode}
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ocelli_training.blank import blank_library
-from ocelli_training.chat import NOTHING, NOUN_WEIGHT, PAD, PLACE_WEIGHT, Chat, Sequence, collate
+from ocelli_training.chat import IGNORE, NOTHING, NOUN_WEIGHT, PAD, PLACE_WEIGHT, Chat, Sequence, collate
 from ocelli_training.fetching import ABSENT, Things
 from ocelli_training.language import QUESTION_KINDS, caption, detailed_caption, noun_phrase, questions
 from ocelli_training.nouns import MAN_MADE, NOUN_INDEX, NOUNS
 from ocelli_training.parsing import parse_caption
 from ocelli_training.scenes import KINDS, sample_scene
-from ocelli_training.train_language import HALF_UNKNOWN, SURE, turns_of, unsure
+from ocelli_training.train_language import EARLY_SHARE, HALF_UNKNOWN, SURE, out_of_turn, turns_of, unsure
 from ocelli_training.truth import groups, place, relation
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "assets" / "nano" / "tokenizer.json"
@@ -260,3 +260,39 @@ def test_of_two_things_equally_far_to_the_left_either_is_named_first(spoken):
         unclear = [unsure(apart, rng) for _ in range(50)]
         assert len({tuple(group.noun.word for group in groups(scene)) for scene in unclear}) == orders
         assert {(thing.cx, thing.cy) for scene in unclear for thing in scene.objects} == {(thing.cx, thing.cy) for thing in apart.objects}
+
+
+def test_often_one_noun_is_named_before_its_turn_and_what_comes_after_it_keeps_its_order(spoken):
+    rng, early = np.random.default_rng(0), 0
+    several = [scene for scene, *_ in spoken[:600] if len(groups(scene)) > 1]
+    for scene in several:
+        told = out_of_turn(scene, rng)
+        before, after = ([group.noun.index for group in groups(it)] for it in (scene, told))
+        moved = {thing.noun for thing in told.objects if thing.early}
+        early += bool(moved)
+        assert (before == after) == (not moved) and len(moved) <= 1
+        assert [noun for noun in before if noun not in moved] == [noun for noun in after if noun not in moved]
+        assert all(after.index(noun) < before.index(noun) for noun in moved)
+    assert early / len(several) == pytest.approx(EARLY_SHARE, abs=0.07)
+    alone = next(scene for scene, *_ in spoken if len(groups(scene)) == 1)
+    assert all(out_of_turn(alone, rng) is alone for _ in range(10))
+
+
+def test_to_name_a_noun_before_its_turn_is_not_learned_but_what_follows_is(spoken):
+    scene = next(scene for scene, *_ in spoken if len(groups(scene)) == 3)
+    chat, (first, second, third) = Chat(TOKENIZER), (group.noun for group in groups(scene))
+    told = replace(scene, objects=tuple(replace(thing, early=thing.noun == second.index) for thing in scene.objects))
+
+    def not_learned(answer: str) -> list[str]:
+        sequence = Sequence.of(chat, [9], [("Describe the picture.", answer)], Things.of(told, 3))
+        unguided = [row == NOTHING for row in sequence.next_named]
+        answers = zip(sequence.labels, sequence.weights, unguided, strict=True)
+        silent = [(chat.decode([label]).strip(), unguided) for label, weight, unguided in answers if label != IGNORE and not weight]
+        assert all(unguided for _, unguided in silent), "nor are the heads told to look for it"
+        return [word for word, _ in silent]
+
+    begin = chat.decode(chat.encode(f" {second.word}")[:1]).strip()
+    rest = f"a {first.word} and a {third.word}. The {second.word} is on the left."
+    assert not_learned(f"Two red {second.word}, {rest}") == ["Two", "red", begin]
+    assert not_learned(f"A {first.word}, a red {second.word} and a {third.word}.") == ["a", "red", begin]
+    assert not_learned(f"A {first.word} and a {third.word}.") == []
