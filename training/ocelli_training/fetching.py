@@ -7,7 +7,8 @@ told them to 0.04. So some heads are told where to look, as those of the adapter
 comparison: with places that told 0.93 of directions, 0.63 were said right. So the offset from one to the other is asked of the state as well.
 
 In high mode a thing is seen twice, in the overview and larger in a tile. The tile's tokens know better what it is; the overview's alone know which of
-all things it is. So a noun looks at both, and in between the tile's tokens look at those of the overview.
+all things it is. So a noun looks at both, and in between the tile's tokens look at those of the overview. What is named next is looked for in the
+tile above all: of the smallest, the overview often takes one for another.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ SAID_LAYER, SAID_HEADS = 2, 2
 # at one that is said again: second sentences named what the first did not, and nothing else showed.
 COMPARING_LAYER, POINTED = 4, ("first_compared", "second_compared", "repeated")
 PLACE_SCALE = 4.0
+NEXT_OVERVIEW = 0.2  # of its part among equals: before a noun, how much to look at the overview, where tiles show the thing as well
 CLEARLY = 0.4  # of the strongest look at a thing: there a token is one of the thing's own
 
 
@@ -80,6 +82,12 @@ class Things:
         return self.rows.get(noun, ABSENT)
 
 
+def mostly_at_tiles(looks: Tensor, overview: int) -> Tensor:
+    """`looks` `[nouns, N]` with less at the first `overview` tokens, where there is something else to look at."""
+    looks = torch.cat([NEXT_OVERVIEW * looks[:, :overview], looks[:, overview:]], dim=-1)
+    return looks / looks.sum(-1, keepdim=True)
+
+
 def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, image_tokens: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the first heads of four layers from where they should look, averaged over nouns; `inputs`: `Decoder.states`,
     `image_tokens` `[V * P * P]`: where they stand in each sequence."""
@@ -94,14 +102,18 @@ def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, image_tokens:
     def log_weights(index: int, heads: int) -> Tensor:
         return layers[index].attention.log_weights(inputs[index], rope, batch["mask"], heads)
 
+    gaps = (image_tokens.diff() > 1).nonzero().flatten()
+    overview = 2 + int(gaps[0]) if len(gaps) else len(columns)  # the first token of all, and those up to the first gap
     for name, index, heads in GUIDED:
         wanted = batch[name]
         rows, tokens = (wanted >= 0).nonzero(as_tuple=True)
         if len(rows):
-            add(batch["looks"][rows, wanted[rows, tokens]], log_weights(index, heads)[rows, :, tokens][..., columns])
+            looks = batch["looks"][rows, wanted[rows, tokens]]
+            if name == "next_named":
+                looks = mostly_at_tiles(looks, overview)
+            add(looks, log_weights(index, heads)[rows, :, tokens][..., columns])
     rows, tokens = (batch["shown"] >= 0).nonzero(as_tuple=True)
     if len(rows):
-        overview = 2 + int((image_tokens.diff() > 1).nonzero()[0])  # the first token of all, and those up to the first gap
         looks = batch["looks"][rows, batch["shown"][rows, tokens], :overview]
         add(looks / looks.sum(-1, keepdim=True), log_weights(NAMED_LAYER, NAMED_HEADS)[rows, :, tokens][..., columns[:overview]])
     rows, tokens = (batch["next_named"] >= 0).nonzero(as_tuple=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ocelli_training.blank import blank_library
 from ocelli_training.chat import IGNORE, IMAGE, NOTHING, Chat, Sequence, collate
-from ocelli_training.fetching import ABSENT, COMPARING_LAYER, NAMED_LAYER, SAID_HEADS, SAID_LAYER, Things, known_places, look_loss, place_loss
+from ocelli_training.fetching import ABSENT, COMPARING_LAYER, NAMED_LAYER, NEXT_OVERVIEW, SAID_HEADS, SAID_LAYER, Things, known_places, look_loss, mostly_at_tiles, place_loss
 from ocelli_training.model import Ocelli
 from ocelli_training.scenes import sample_scene
 from ocelli_training.train_language import answer_logits, views_of
@@ -156,6 +156,19 @@ def test_in_high_mode_a_noun_looks_at_the_tile_that_shows_its_thing_as_well():
         where = (things.shown.reshape(5, 144) == row).any(-1).tolist()
         assert where == [False, *shown], "the overview's tokens look at nothing"
     np.testing.assert_allclose(things.looks.sum(-1)[: len(groups(scene))], 1.0, rtol=1e-5)
+
+
+def test_what_is_named_next_is_looked_for_in_the_tile_above_all():
+    scene, tiles = small_scene_with_tiles()
+    things = Things.of(scene, 12, tiles)
+    looks = mostly_at_tiles(torch.from_numpy(things.looks), 1 + 144)
+    for row in range(len(groups(scene))):
+        tiled = things.looks[row, 145:].sum()
+        assert looks[row, :145].sum() == pytest.approx(NEXT_OVERVIEW * (1 - tiled) / (NEXT_OVERVIEW * (1 - tiled) + tiled), abs=1e-5)
+    np.testing.assert_allclose(looks.sum(-1)[: len(groups(scene))], 1.0, rtol=1e-5)
+    assert looks[ABSENT].tolist() == things.looks[ABSENT].tolist(), "what is not there is not looked for in the picture"
+    alone = Things.of(scene, 12).looks
+    torch.testing.assert_close(mostly_at_tiles(torch.from_numpy(alone[[0]]), 145), torch.from_numpy(alone[[0]]), msg="without tiles nothing changes")
 
 
 def test_a_few_steps_teach_the_tokens_of_tiles_to_look_at_those_of_the_overview():
