@@ -80,7 +80,8 @@ class Sequence:
     positions: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)  # of the labels, in the loss
-    # Rows of `Things`, or NOTHING: at the last token of a noun what it names; in an answer, before a noun, what is named next.
+    # Rows of `Things`, or NOTHING: at the last token of a noun what it names; in an answer, before a noun, what is named next
+    # (not where it comes before its turn).
     named: list[int] = field(default_factory=list)
     next_named: list[int] = field(default_factory=list)
     # In an answer, positions of tokens, or NOTHING: the last token of the noun that a direction starts from (the first of the question; the one
@@ -153,7 +154,7 @@ class Sequence:
             if last > answer:
                 for position in (*range(free, first), last):
                     self.weights[position] = max(self.weights[position], NOUN_WEIGHT)
-                if early:  # what comes after the noun before, it leaves open, and with it number and colour
+                if early:  # that more follows the noun before is learned; number, colour and noun of what comes too early are not
                     for position in range(free + (before != NOTHING), first):
                         self.weights[position] = 0.0
                 # The last token of a noun is also where the word after it is chosen: a direction to the next, it may be.

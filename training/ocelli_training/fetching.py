@@ -32,11 +32,14 @@ MAX_THINGS = 4  # groups of equal nouns in a scene of which one speaks
 ABSENT = MAX_THINGS  # the row of nouns that the picture does not show
 # Which rows of `Things` the first heads of which layer look at. What the first layer fetches, the second can use; a word that comes next goes
 # through the heads of the second: 64 numbers would be few for 264 nouns.
-NAMED_LAYER, NEXT_LAYER, NAMED_HEADS = 1, 3, 2
-GUIDED = (("named", NAMED_LAYER, NAMED_HEADS), ("next_named", NEXT_LAYER, 4))
+# Where things stand close, the first look at what comes next falls on more than one, and its 128 numbers say something in between: a second one,
+# by the first layer that reuses keys, knows from the first what it is looking for.
+NAMED_LAYER, NEXT_LAYER, SECOND_LOOK_LAYER = 1, 3, 5
+NAMED_HEADS = range(2)
+GUIDED = (("named", NAMED_LAYER, NAMED_HEADS), ("next_named", NEXT_LAYER, range(4)), ("next_named", SECOND_LOOK_LAYER, range(3, 8)))
 # Between the two: before a noun, all that the turn has named. Of two things that stand above each other, the image tokens hardly tell which comes
 # first, and one was named twice in a row instead of each once ("an apple and an apple").
-SAID_LAYER, SAID_HEADS = 2, 2
+SAID_LAYER, SAID_HEADS = 2, range(2)
 # The last layer with keys of its own: of earlier tokens, it and all above know what it reads. Its first heads look at the nouns that are compared, and
 # at one that is said again: second sentences named what the first did not, and nothing else showed.
 COMPARING_LAYER, POINTED = 4, ("first_compared", "second_compared", "repeated")
@@ -89,18 +92,21 @@ def mostly_at_tiles(looks: Tensor, overview: int) -> Tensor:
 
 
 def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, image_tokens: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the first heads of four layers from where they should look, averaged over nouns; `inputs`: `Decoder.states`,
+    """Kullback-Leibler divergence of some heads of five layers from where they should look, averaged over nouns; `inputs`: `Decoder.states`,
     `image_tokens` `[V * P * P]`: where they stand in each sequence."""
     columns = F.pad(image_tokens, (1, 0))
-    layers, rope, losses = list(decoder.layers["segment_0"].values()), decoder.rope(batch["positions"]), []
+    attentions = [layer.attention for segment in decoder.layers.values() for layer in segment.values()]
+    rope, losses = decoder.rope(batch["positions"]), []
 
     def add(looks: Tensor, log_looked: Tensor) -> None:
         """`looks` `[nouns, N]`: how much to look at each of N tokens; `log_looked` `[nouns, heads, N]`: how much the heads do."""
         losses.append(-((looks.unsqueeze(1) * log_looked).sum(-1).mean(-1) + torch.special.entr(looks).sum(-1)).mean())
 
     @cache  # two losses ask for the same heads
-    def log_weights(index: int, heads: int) -> Tensor:
-        return layers[index].attention.log_weights(inputs[index], rope, batch["mask"], heads)
+    def log_weights(index: int, heads: range) -> Tensor:
+        source = min(index, COMPARING_LAYER)  # of the keys
+        queries, keys = attentions[index].queries(inputs[index], rope), attentions[source].keys(inputs[source], rope)
+        return attentions[index].log_weights(queries, keys, batch["mask"], heads)
 
     gaps = (image_tokens.diff() > 1).nonzero().flatten()
     overview = 2 + int(gaps[0]) if len(gaps) else len(columns)  # the first token of all, and those up to the first gap
@@ -121,7 +127,7 @@ def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, image_tokens:
         said = (batch["mask"][rows, 0, tokens] & (batch["named"][rows] >= 0)).float()
         said[:, 0] = (said.sum(-1) == 0).float()  # nothing yet
         add(said / said.sum(-1, keepdim=True), log_weights(SAID_LAYER, SAID_HEADS)[rows, :, tokens])
-    comparing = log_weights(COMPARING_LAYER, len(POINTED))
+    comparing = log_weights(COMPARING_LAYER, range(len(POINTED)))
     for head, name in enumerate(POINTED):
         rows, tokens = (batch[name] >= 0).nonzero(as_tuple=True)
         if len(rows):

@@ -395,13 +395,24 @@ class DecoderAttention(nn.Module):
     def positioned(self, x: Tensor, heads: int, norm: RmsNorm, rope: tuple[Tensor, Tensor]) -> Tensor:
         return rotate_and_norm(self.split(x, heads), *rope, norm.weight, norm.eps)
 
-    def log_weights(self, x: Tensor, rope, mask: Tensor, heads: int) -> Tensor:
-        """Where the first `heads` look, in a layer with keys of its own: logarithms `[B, heads, T, T]`, for training that tells them where to."""
+    def queries(self, x: Tensor, rope) -> Tensor:
+        """`[B, heads, T, head_dim]`."""
+        if self.reuse:
+            return self.positioned(self.q_transform(self.norm(x)), self.heads, self.q_norm["query_norm"], rope)
+        q = self.qkv_transform["fused_linear"](self.norm(x))[..., : self.heads * self.head_dim]
+        return self.positioned(q, self.heads, self.qk_norm["query_norm"], rope)
+
+    def keys(self, x: Tensor, rope) -> Tensor:
+        """`[B, KV heads, T, head_dim]`, of a layer with keys of its own."""
         h, g, d = self.heads, self.kv_heads, self.head_dim
-        q, k, _ = self.qkv_transform["fused_linear"](self.norm(x)).split([h * d, g * d, g * d], dim=-1)
-        q = self.positioned(q[..., : heads * d], heads, self.qk_norm["query_norm"], rope)
-        k = self.positioned(k, g, self.qk_norm["key_norm"], rope)[:, torch.arange(heads) // (h // g)]
-        return ((q @ k.mT).float() * d**-0.5).masked_fill(~mask, -1e9).log_softmax(-1)
+        k = self.qkv_transform["fused_linear"](self.norm(x))[..., h * d : (h + g) * d]
+        return self.positioned(k, g, self.qk_norm["key_norm"], rope)
+
+    def log_weights(self, queries: Tensor, keys: Tensor, mask: Tensor, heads: range) -> Tensor:
+        """Where some heads look: logarithms `[B, heads, T, T]`, for training that tells them where to."""
+        chosen = torch.tensor(heads)
+        products = queries[:, chosen] @ keys[:, chosen // (self.heads // self.kv_heads)].mT
+        return (products.float() * self.head_dim**-0.5).masked_fill(~mask, -1e9).log_softmax(-1)
 
     def forward(self, x: Tensor, kv: tuple[Tensor, Tensor] | None, rope, mask: Tensor | None, quantize_kv: bool):
         n = self.norm(x)

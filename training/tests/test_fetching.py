@@ -9,7 +9,7 @@ import pytest
 import torch
 from ocelli_training.blank import blank_library
 from ocelli_training.chat import IGNORE, IMAGE, NOTHING, Chat, Sequence, collate
-from ocelli_training.fetching import ABSENT, COMPARING_LAYER, NAMED_LAYER, NEXT_OVERVIEW, SAID_HEADS, SAID_LAYER, Things, known_places, look_loss, mostly_at_tiles, place_loss
+from ocelli_training.fetching import ABSENT, COMPARING_LAYER, NAMED_LAYER, NEXT_OVERVIEW, SAID_HEADS, SAID_LAYER, SECOND_LOOK_LAYER, Things, known_places, look_loss, mostly_at_tiles, place_loss
 from ocelli_training.model import Ocelli
 from ocelli_training.scenes import sample_scene
 from ocelli_training.train_language import answer_logits, views_of
@@ -86,7 +86,8 @@ def test_a_few_steps_teach_an_answer_to_look_at_the_nouns_of_the_question_and_ho
         optimizer.step()
     _, inputs = answer_logits(decoder, batch, picture)
     attention = decoder.layers["segment_0"][f"layer_{COMPARING_LAYER}"].attention
-    looks = attention.log_weights(inputs[COMPARING_LAYER], decoder.rope(batch["positions"]), batch["mask"], 2).exp()[0, :, answer]
+    x, rope = inputs[COMPARING_LAYER], decoder.rope(batch["positions"])
+    looks = attention.log_weights(attention.queries(x, rope), attention.keys(x, rope), batch["mask"], range(2)).exp()[0, :, answer]
     nouns = (batch["named"][0] != NOTHING).nonzero().flatten()
     assert (looks[[0, 1], nouns] > 0.5).all(), "one head looks at the first noun, the other at the second"
     known = known_places(inputs)
@@ -110,7 +111,8 @@ def test_a_few_steps_teach_two_heads_to_look_at_what_was_named_before(scene):
         optimizer.step()
     _, inputs = answer_logits(decoder, batch, picture)
     attention = decoder.layers["segment_0"][f"layer_{SAID_LAYER}"].attention
-    looks = attention.log_weights(inputs[SAID_LAYER], decoder.rope(batch["positions"]), batch["mask"], SAID_HEADS).exp()[0]
+    x, rope = inputs[SAID_LAYER], decoder.rope(batch["positions"])
+    looks = attention.log_weights(attention.queries(x, rope), attention.keys(x, rope), batch["mask"], SAID_HEADS).exp()[0]
     named = (batch["named"][0] != NOTHING).nonzero().flatten().tolist()
     answers = (batch["labels"][0] != IGNORE).nonzero().flatten()
     starts = answers[[True, *(answers.diff() > 1).tolist()]].tolist()
@@ -119,21 +121,24 @@ def test_a_few_steps_teach_two_heads_to_look_at_what_was_named_before(scene):
     assert (looks[:, starts, 0] > 0.5).all(), "at the start of each turn nothing has: what another turn says does not count"
 
 
-def test_where_a_head_is_said_to_look_is_where_it_looks():
+@pytest.mark.parametrize("layer", [NAMED_LAYER, SECOND_LOOK_LAYER])
+def test_where_a_head_is_said_to_look_is_where_it_looks(layer):
     torch.manual_seed(0)
     decoder = Ocelli().decoder
-    attention = decoder.layers["segment_0"][f"layer_{NAMED_LAYER}"].attention
+    attentions = [layer.attention for segment in decoder.layers.values() for layer in segment.values()]
+    attention, source = attentions[layer], attentions[min(layer, COMPARING_LAYER)]
     x, positions, mask = torch.randn(1, 6, decoder.config.hidden_size), torch.arange(6)[None], torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
-    weights = attention.log_weights(x, decoder.rope(positions), mask, 2).exp()
+    rope = decoder.rope(positions)
+    weights = attention.log_weights(attention.queries(x, rope), source.keys(x, rope), mask, range(2, 4)).exp()
     assert torch.equal(weights > 0, mask.expand(-1, 2, -1, -1))
     # The layer's own output is what these weights fetch: change it through the values of one head alone.
-    _, (_, values) = attention(x, None, decoder.rope(positions), mask, False)
+    _, kv = source(x, None, rope, mask, False)
     width = attention.head_dim
-    only_first = torch.zeros_like(attention.output_transform.weight)
-    only_first[:width, :width] = torch.eye(width)
-    attention.output_transform.weight.data = only_first
-    out, _ = attention(x, None, decoder.rope(positions), mask, False)
-    torch.testing.assert_close((out - x)[..., :width], weights[:, 0] @ values[:, 0], rtol=1e-4, atol=1e-5)
+    only_third = torch.zeros_like(attention.output_transform.weight)
+    only_third[:width, 2 * width : 3 * width] = torch.eye(width)
+    attention.output_transform.weight.data = only_third
+    out, _ = attention(x, kv if attention.reuse else None, rope, mask, False)
+    torch.testing.assert_close((out - x)[..., :width], weights[:, 0] @ kv[1][:, 2], rtol=1e-4, atol=1e-5)
 
 
 def small_scene_with_tiles():
