@@ -102,10 +102,13 @@ def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, image_tokens:
         """`looks` `[nouns, N]`: how much to look at each of N tokens; `log_looked` `[nouns, heads, N]`: how much the heads do."""
         losses.append(-((looks.unsqueeze(1) * log_looked).sum(-1).mean(-1) + torch.special.entr(looks).sum(-1)).mean())
 
+    @cache
+    def project(index: int) -> tuple[Tensor, ...]:
+        return attentions[index].project(inputs[index], rope)
+
     @cache  # two losses ask for the same heads
     def log_weights(index: int, heads: range) -> Tensor:
-        source = min(index, COMPARING_LAYER)  # of the keys
-        queries, keys = attentions[index].queries(inputs[index], rope), attentions[source].keys(inputs[source], rope)
+        queries, keys = project(index)[0], project(min(index, COMPARING_LAYER))[1]
         return attentions[index].log_weights(queries, keys, batch["mask"], heads)
 
     gaps = (image_tokens.diff() > 1).nonzero().flatten()

@@ -395,18 +395,15 @@ class DecoderAttention(nn.Module):
     def positioned(self, x: Tensor, heads: int, norm: RmsNorm, rope: tuple[Tensor, Tensor]) -> Tensor:
         return rotate_and_norm(self.split(x, heads), *rope, norm.weight, norm.eps)
 
-    def queries(self, x: Tensor, rope) -> Tensor:
-        """`[B, heads, T, head_dim]`."""
+    def project(self, x: Tensor, rope) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Queries `[B, heads, T, head_dim]`, and keys and values `[B, KV heads, T, head_dim]`, None where those of another layer are reused."""
+        n = self.norm(x)
         if self.reuse:
-            return self.positioned(self.q_transform(self.norm(x)), self.heads, self.q_norm["query_norm"], rope)
-        q = self.qkv_transform["fused_linear"](self.norm(x))[..., : self.heads * self.head_dim]
-        return self.positioned(q, self.heads, self.qk_norm["query_norm"], rope)
-
-    def keys(self, x: Tensor, rope) -> Tensor:
-        """`[B, KV heads, T, head_dim]`, of a layer with keys of its own."""
+            return self.positioned(self.q_transform(n), self.heads, self.q_norm["query_norm"], rope), None, None
         h, g, d = self.heads, self.kv_heads, self.head_dim
-        k = self.qkv_transform["fused_linear"](self.norm(x))[..., h * d : (h + g) * d]
-        return self.positioned(k, g, self.qk_norm["key_norm"], rope)
+        q, k, v = self.qkv_transform["fused_linear"](n).split([h * d, g * d, g * d], dim=-1)
+        q = self.positioned(q, h, self.qk_norm["query_norm"], rope)
+        return q, self.positioned(k, g, self.qk_norm["key_norm"], rope), self.split(v, g)
 
     def log_weights(self, queries: Tensor, keys: Tensor, mask: Tensor, heads: range) -> Tensor:
         """Where some heads look: logarithms `[B, heads, T, T]`, for training that tells them where to."""
@@ -415,16 +412,10 @@ class DecoderAttention(nn.Module):
         return (products.float() * self.head_dim**-0.5).masked_fill(~mask, -1e9).log_softmax(-1)
 
     def forward(self, x: Tensor, kv: tuple[Tensor, Tensor] | None, rope, mask: Tensor | None, quantize_kv: bool):
-        n = self.norm(x)
+        q, k, v = self.project(x, rope)
         if self.reuse:
-            q = self.positioned(self.q_transform(n), self.heads, self.q_norm["query_norm"], rope)
             k, v = kv
         else:
-            h, g, d = self.heads, self.kv_heads, self.head_dim
-            q, k, v = self.qkv_transform["fused_linear"](n).split([h * d, g * d, g * d], dim=-1)
-            q = self.positioned(q, h, self.qk_norm["query_norm"], rope)
-            k = self.positioned(k, g, self.qk_norm["key_norm"], rope)
-            v = self.split(v, g)
             if quantize_kv:
                 k, v = fake_quantize_kv(k), fake_quantize_kv(v)
             if kv is not None:

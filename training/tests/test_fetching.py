@@ -87,7 +87,7 @@ def test_a_few_steps_teach_an_answer_to_look_at_the_nouns_of_the_question_and_ho
     _, inputs = answer_logits(decoder, batch, picture)
     attention = decoder.layers["segment_0"][f"layer_{COMPARING_LAYER}"].attention
     x, rope = inputs[COMPARING_LAYER], decoder.rope(batch["positions"])
-    looks = attention.log_weights(attention.queries(x, rope), attention.keys(x, rope), batch["mask"], range(2)).exp()[0, :, answer]
+    looks = attention.log_weights(*attention.project(x, rope)[:2], batch["mask"], range(2)).exp()[0, :, answer]
     nouns = (batch["named"][0] != NOTHING).nonzero().flatten()
     assert (looks[[0, 1], nouns] > 0.5).all(), "one head looks at the first noun, the other at the second"
     known = known_places(inputs)
@@ -112,7 +112,7 @@ def test_a_few_steps_teach_two_heads_to_look_at_what_was_named_before(scene):
     _, inputs = answer_logits(decoder, batch, picture)
     attention = decoder.layers["segment_0"][f"layer_{SAID_LAYER}"].attention
     x, rope = inputs[SAID_LAYER], decoder.rope(batch["positions"])
-    looks = attention.log_weights(attention.queries(x, rope), attention.keys(x, rope), batch["mask"], SAID_HEADS).exp()[0]
+    looks = attention.log_weights(*attention.project(x, rope)[:2], batch["mask"], SAID_HEADS).exp()[0]
     named = (batch["named"][0] != NOTHING).nonzero().flatten().tolist()
     answers = (batch["labels"][0] != IGNORE).nonzero().flatten()
     starts = answers[[True, *(answers.diff() > 1).tolist()]].tolist()
@@ -129,7 +129,7 @@ def test_where_a_head_is_said_to_look_is_where_it_looks(layer):
     attention, source = attentions[layer], attentions[min(layer, COMPARING_LAYER)]
     x, positions, mask = torch.randn(1, 6, decoder.config.hidden_size), torch.arange(6)[None], torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
     rope = decoder.rope(positions)
-    weights = attention.log_weights(attention.queries(x, rope), source.keys(x, rope), mask, range(2, 4)).exp()
+    weights = attention.log_weights(attention.project(x, rope)[0], source.project(x, rope)[1], mask, range(2, 4)).exp()
     assert torch.equal(weights > 0, mask.expand(-1, 2, -1, -1))
     # The layer's own output is what these weights fetch: change it through the values of one head alone.
     _, kv = source(x, None, rope, mask, False)
