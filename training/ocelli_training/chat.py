@@ -144,7 +144,8 @@ class Sequence:
         before, free, mentions = NOTHING, answer, {}
         for first, last, noun in nouns:
             self.named[last] = row = self.things.row(noun)
-            early = last > answer and noun in self.things.early and noun not in mentions
+            # Alone, or as the last of an answer, it is where it belongs.
+            early = last > answer and noun in self.things.early and noun not in mentions and any(other != noun for at, _, other in nouns if at > last)
             for position in range(free, first):
                 self.next_named[position] = NOTHING if early else row
                 self.repeated[position] = mentions.get(noun, NOTHING)

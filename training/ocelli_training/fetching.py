@@ -30,7 +30,7 @@ from .truth import groups
 NOTHING = -1  # where no noun is named
 MAX_THINGS = 4  # groups of equal nouns in a scene of which one speaks
 ABSENT = MAX_THINGS  # the row of nouns that the picture does not show
-# Which rows of `Things` the first heads of which layer look at. What the first layer fetches, the second can use; a word that comes next goes
+# Which rows of `Things` which heads of which layer look at. What the first layer fetches, the second can use; a word that comes next goes
 # through the heads of the second: 64 numbers would be few for 264 nouns.
 # Where things stand close, the first look at what comes next falls on more than one, and its 128 numbers say something in between: a second one,
 # by the first layer that reuses keys, knows from the first what it is looking for.

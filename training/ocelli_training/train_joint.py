@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .chat import Chat, Sequence, collate
+from .chat import Chat, collate
 from .checkpoint import is_quantized, latest, load_weights, resume, save
 from .data import loader, pixels
 from .export import PARTS, load_checkpoint, quantize_model
-from .fetching import Things
 from .guidance import object_maps
 from .loop import train
 from .model import Decoder, Ocelli, compile_parts
@@ -31,7 +30,7 @@ from .scenes import Library, Scene, patch_labels, render, sample_scene
 from .precision import mixed_precision
 from .processes import join
 from .symbols import codebook, features
-from .train_language import KINDS, POOLED, SPOKEN_WEIGHTS, language_loss, mode_of, out_of_turn, turns_of, unsure, views_of
+from .train_language import KINDS, POOLED, SPOKEN_WEIGHTS, language_loss, mode_of, sequence_of, views_of
 from .train_language import make_batch as symbolic_batch
 from .train_vision import SHARES, WEIGHTS, Heads, losses, make_sample, symbol_losses, vision_losses
 
@@ -92,8 +91,7 @@ def make_batch(
             heat, mixture = map(torch.from_numpy, object_maps(view, side // patch_size))
             heats.append(heat)
             mixtures.append(mixture)
-        told = out_of_turn(unsure(scene, rng), rng)
-        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(told, rng), Things.of(told, pooled, views[1:]), LENGTH[mode]))
+        sequences.append(sequence_of(chat, scene, views, mode, LENGTH[mode], rng))
     more = {"pixels": images, "patch_labels": labels, "pooled": targets, "heat": heats, "mixture": mixtures}
     more = {name: torch.stack(views) for name, views in more.items()}
     return {**collate(sequences, LENGTH[mode]), **more, "mode": mode}

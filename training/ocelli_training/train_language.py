@@ -93,6 +93,12 @@ def turns_of(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
     return turns + [(question, answer) for question, answer, _ in questions(scene, rng, MAX_QUESTIONS, PRACTISED, HALF_UNKNOWN)]
 
 
+def sequence_of(chat: Chat, scene: Scene, views: list[Scene], mode: str, length: int, rng: np.random.Generator) -> Sequence:
+    """A picture of these views with what is said of it, at most `length` tokens."""
+    told, cells = out_of_turn(unsure(scene, rng), rng), POOLED[mode]
+    return Sequence.of(chat, [cells * cells] * len(views), turns_of(told, rng), Things.of(told, cells, views[1:]), length)
+
+
 def mode_of(rng: np.random.Generator, shares: dict[str, float]) -> str:
     names = list(shares)
     total = sum(shares.values())
@@ -113,8 +119,7 @@ def make_batch(
         while len((scene := sample_scene(rng, library, kind)).objects) > most:
             pass
         views = views_of(scene, mode)
-        told = out_of_turn(unsure(scene, rng), rng)
-        sequences.append(Sequence.of(chat, [pooled * pooled] * len(views), turns_of(told, rng), Things.of(told, pooled, views[1:]), LENGTH[mode]))
+        sequences.append(sequence_of(chat, scene, views, mode, LENGTH[mode], rng))
         images.append(np.stack([noisy_tokens(v, pooled, len(library.nouns), book, rng) for v in views]))
     return {**collate(sequences, LENGTH[mode]), "images": torch.from_numpy(np.stack(images)), "mode": mode}
 

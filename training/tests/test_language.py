@@ -296,3 +296,4 @@ def test_to_name_a_noun_before_its_turn_is_not_learned_but_what_follows_is(spoke
     assert not_learned(f"Two red {second.word}, {rest}") == ["Two", "red", begin]
     assert not_learned(f"A {first.word}, a red {second.word} and a {third.word}.") == ["a", "red", begin]
     assert not_learned(f"A {first.word} and a {third.word}.") == []
+    assert not_learned(f"A {second.word}.") == [], "alone it is in its turn"
