@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -71,6 +72,12 @@ class Chat:
         return [*self.encode(text), TURN_END]
 
 
+class Turn(NamedTuple):
+    prompt: str
+    answer: str
+    early: frozenset[int] = frozenset()  # nouns that the answer names before their turn
+
+
 @dataclass
 class Sequence:
     """One picture and its turns, as lists of equal length."""
@@ -94,7 +101,7 @@ class Sequence:
 
     @classmethod
     def of(
-        cls, chat: Chat, views: list[int], turns: list[tuple[str, str]], things: Things | None = None, length: int | None = None
+        cls, chat: Chat, views: list[int], turns: list[Turn], things: Things | None = None, length: int | None = None
     ) -> Sequence:
         """Turns with which it would exceed `length` tokens are left out."""
         out = cls.of_picture(chat, views)
@@ -102,15 +109,16 @@ class Sequence:
         if things:
             for position, row in zip((i for i, token in enumerate(out.ids) if token == IMAGE), things.shown.tolist(), strict=True):
                 out.shown[position] = row
-        for prompt, answer in turns:
-            question, reply = chat.question(prompt), chat.answer(answer)
+        for turn in turns:
+            question, reply = chat.question(turn.prompt), chat.answer(turn.answer)
             start = len(out.ids)
             if length is not None and start + len(question) + len(reply) > length:
                 continue
             free = start + len(question) - 1  # the token that the first word of the answer follows
             out.add_turn(question, reply, [chat.weights.get(token, 1.0) for token in reply])
             if things:
-                out._point_at_nouns(free, [(start + first, start + last, noun) for first, last, noun in chat.named(question + reply)])
+                nouns = [(start + first, start + last, noun) for first, last, noun in chat.named(question + reply)]
+                out._point_at_nouns(free, nouns, turn.early)
         return out
 
     @classmethod
@@ -133,7 +141,7 @@ class Sequence:
         for name in POINTERS:
             getattr(self, name).extend([NOTHING] * len(turn))
 
-    def _point_at_nouns(self, answer: int, nouns: list[tuple[int, int, int]]) -> None:
+    def _point_at_nouns(self, answer: int, nouns: list[tuple[int, int, int]], early_nouns: frozenset[int]) -> None:
         """Fills in what the last turn names and compares: its answer is said from the token `answer` on, and `nouns` has the first token and the last
         of each noun, and its index."""
         asked = [last for _, last, _ in nouns if last < answer]
@@ -145,7 +153,7 @@ class Sequence:
         for first, last, noun in nouns:
             self.named[last] = row = self.things.row(noun)
             # Alone, or as the last of an answer, it is where it belongs.
-            early = last > answer and noun in self.things.early and noun not in mentions and any(other != noun for at, _, other in nouns if at > last)
+            early = last > answer and noun in early_nouns and noun not in mentions and any(other != noun for at, _, other in nouns if at > last)
             for position in range(free, first):
                 self.next_named[position] = NOTHING if early else row
                 self.repeated[position] = mentions.get(noun, NOTHING)
@@ -175,7 +183,7 @@ def collate(sequences: list[Sequence], length: int | None = None) -> dict[str, T
     mask = causal & ((key == 0) | (key == query))
     things = {}
     if all(s.things for s in sequences):
-        things = {name: torch.stack([torch.from_numpy(getattr(s.things, name)) for s in sequences]) for name in ("looks", "places")}
+        things = {name: torch.stack([torch.from_numpy(getattr(s.things, name)) for s in sequences]) for name in ("looks", "places", "nouns")}
     return {
         **things,
         "ids": padded("ids", PAD), "positions": padded("positions", 0), "labels": padded("labels", IGNORE),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .chat import CAPTION_PROMPT, IGNORE, Chat, Sequence, collate
+from .chat import CAPTION_PROMPT, IGNORE, Chat, Sequence, Turn, collate
 from .checkpoint import load_weights
 from .data import pixels
 from .evaluate import MODES, STYLES, scene_truth
@@ -152,7 +152,7 @@ def diagnose(model: Ocelli, heads: Heads, library: Library, chat: Chat, mode: st
         rows = [row for row in range(len(batch)) if asked[start + row]]
         answers = [asked[start + row][0][1] for row in rows]
         asking = [chat.prefix([pooled * pooled]) + chat.question(asked[start + row][0][0]) for row in rows]
-        told_of = collate([Sequence.of(chat, [pooled * pooled], [asked[start + row][0][:2]], Things.of(batch[row], pooled)) for row in rows]) if rows else None
+        told_of = collate([Sequence.of(chat, [pooled * pooled], [Turn(*asked[start + row][0][:2])], Things.of(batch[row], pooled)) for row in rows]) if rows else None
         kinds = codes.corrected(tokens, target)
         kinds["symbols with the noise of stage 2"] = torch.from_numpy(np.stack([noisy_tokens(s, pooled, nouns, codes.book.numpy(), rng) for s in batch]))
         for name, image_tokens in kinds.items():

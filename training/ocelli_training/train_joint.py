@@ -35,7 +35,7 @@ from .train_language import make_batch as symbolic_batch
 from .train_vision import SHARES, WEIGHTS, Heads, losses, make_sample, symbol_losses, vision_losses
 
 SIDE = {"rapid": 224, "balanced": 672, "high": 672}
-LENGTH = {"rapid": 104, "balanced": 256, "high": 832}  # tokens of a picture with its turns
+LENGTH = {"rapid": 104, "balanced": 304, "high": 880}  # tokens of a picture with its turns
 BATCH = {"rapid": 30, "balanced": 6, "high": 2, "patches": 48}
 
 
@@ -124,7 +124,7 @@ def joint_losses(
         with torch.set_grad_enabled(learns != "decoder"):
             tokens = tokens + model.adapter.positions(pooled)
         tokens = tokens.reshape(len(batch["ids"]), -1, tokens.shape[-1])
-        spoken = language_loss(model, batch, tokens, teacher)
+        spoken = language_loss(model, batch, tokens, book[:nouns], teacher)
         out |= {prefix + name: value for name, value in spoken.items()}
     return out
 

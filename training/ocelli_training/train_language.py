@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chat import CAPTION_PROMPT, IGNORE, IMAGE, LONG_CAPTION_PROMPT, Chat, Sequence, collate, splice
+from .chat import CAPTION_PROMPT, IGNORE, IMAGE, LONG_CAPTION_PROMPT, Chat, Sequence, Turn, collate, splice
 from .checkpoint import latest, load_weights, resume, save
 from .data import loader
-from .fetching import Things, look_loss, place_loss
+from .fetching import Things, look_loss, next_loss, place_loss
 from .language import QUESTION_KINDS, caption, detailed_caption, questions
 from .loop import train
 from .model import Decoder, Ocelli, compile_parts
@@ -37,6 +37,7 @@ KINDS = {
     "balanced": (("ordinary", "small", "large"), (0.6, 0.1, 0.3)),
     "high": (("small", "ordinary"), (0.85, 0.15)),
 }
+CAPTIONS = {"rapid": 1, "balanced": 3, "high": 3}  # of pictures of several nouns, in other orders: a picture with many tokens costs more than its words
 LONG_SHARE = 0.35  # of pictures with a long caption
 ORDER_BLUR = 0.06  # of the side
 EARLY_SHARE = 0.4  # of scenes of several nouns, in which one is named before its turn
@@ -44,8 +45,8 @@ MAX_QUESTIONS = 14
 PRACTISED = QUESTION_KINDS | {"relation": 0.28, "beside": 0.2, "colour": 0.14, "list": 0.08}  # the hardest are asked more often than in measuring
 SURE = 2.6  # captions say a direction only where one offset exceeds the other that often: who sees places dimly should not speak of the nearly diagonal
 HALF_UNKNOWN = 0.22  # to notice that one of two is not there is harder than the direction: 4 of 15 against 79 of 84 right, when 0.12 were drawn so
-LENGTH = {"rapid": 160, "balanced": 320, "high": 896}  # tokens of a picture with its turns: filled up, so that little is padded
-SPOKEN_WEIGHTS = {"text": 1.0, "place": 1.0, "look": 0.3}
+LENGTH = {"rapid": 160, "balanced": 352, "high": 928}  # tokens of a picture with its turns: filled up, so that little is padded
+SPOKEN_WEIGHTS = {"text": 1.0, "place": 1.0, "look": 0.3, "next": 0.15}
 POOLED = {"rapid": 3, "balanced": 12, "high": 12}
 
 
@@ -85,18 +86,22 @@ def out_of_turn(scene: Scene, rng: np.random.Generator) -> Scene:
     )
 
 
-def turns_of(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """A caption, often a long one as well, and questions: as many as there are."""
-    turns = [(CAPTION_PROMPT, caption(scene, rng, SURE))]
+def turns_of(scene: Scene, rng: np.random.Generator, captions: int = 1) -> list[Turn]:
+    """Captions, each in an order of its own, often a long one as well, and questions: as many as there are."""
+    turns = []
+    for _ in range(captions if len(groups(scene)) > 1 else 1):
+        told = out_of_turn(unsure(scene, rng), rng)
+        early = frozenset(thing.noun for thing in told.objects if thing.early)
+        turns.append(Turn(CAPTION_PROMPT, caption(told, rng, SURE), early))
     if rng.random() < LONG_SHARE:
-        turns.append((LONG_CAPTION_PROMPT, detailed_caption(scene, SURE)))
-    return turns + [(question, answer) for question, answer, _ in questions(scene, rng, MAX_QUESTIONS, PRACTISED, HALF_UNKNOWN)]
+        turns.append(Turn(LONG_CAPTION_PROMPT, detailed_caption(told, SURE), early))
+    return turns + [Turn(question, answer, early) for question, answer, _ in questions(told, rng, MAX_QUESTIONS, PRACTISED, HALF_UNKNOWN)]
 
 
 def sequence_of(chat: Chat, scene: Scene, views: list[Scene], mode: str, length: int, rng: np.random.Generator) -> Sequence:
     """A picture of these views with what is said of it, at most `length` tokens."""
-    told, cells = out_of_turn(unsure(scene, rng), rng), POOLED[mode]
-    return Sequence.of(chat, [cells * cells] * len(views), turns_of(told, rng), Things.of(told, cells, views[1:]), length)
+    cells = POOLED[mode]
+    return Sequence.of(chat, [cells * cells] * len(views), turns_of(scene, rng, CAPTIONS[mode]), Things.of(scene, cells, views[1:]), length)
 
 
 def mode_of(rng: np.random.Generator, shares: dict[str, float]) -> str:
@@ -131,8 +136,9 @@ def answer_logits(decoder: Decoder, batch: dict, image_tokens: Tensor) -> tuple[
     return decoder.logits(hidden[batch["labels"] != IGNORE]).float(), inputs
 
 
-def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Decoder | None = None) -> dict[str, Tensor]:
-    """`text`: weighted mean cross-entropy of the answers; `place`, `look`: `fetching.py`; `right`: the share of the answers' tokens that are right.
+def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, codes: Tensor, teacher: Decoder | None = None) -> dict[str, Tensor]:
+    """`text`: weighted mean cross-entropy of the answers; `place`, `look`, `next`: `fetching.py`; `right`: the share of the answers' tokens that are
+    right. `codes` `[nouns, hidden_size]`: what image tokens say of each noun.
 
     With a teacher the words count half, and the divergence from what that decoder would say is added: there is more in it than in one word.
     """
@@ -148,7 +154,7 @@ def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Dec
     image = (batch["ids"][0] == IMAGE).nonzero().flatten()  # the same in all
     return {
         "text": losses @ weights / weights.sum(), "place": place_loss(inputs, batch),
-        "look": look_loss(model.decoder, inputs, batch, image), "right": right,
+        "look": look_loss(model.decoder, inputs, batch, image), "next": next_loss(inputs, batch, codes), "right": right,
     }
 
 
@@ -216,7 +222,7 @@ def main() -> None:
         batch = next(batches)
         tokens = batch["images"] + model.adapter.positions(POOLED[batch["mode"]])
         with mixed_precision():
-            out = language_loss(model, batch, tokens.flatten(1, 2))
+            out = language_loss(model, batch, tokens.flatten(1, 2), book[: args.nouns])
         sum(weight * out[name] for name, weight in SPOKEN_WEIGHTS.items()).backward()
         optimizer.step(schedule(progress))
         return {f"{batch['mode']}.{k}": v.item() for k, v in out.items()}

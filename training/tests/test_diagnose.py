@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ocelli_training.chat import IGNORE, Chat, Sequence, collate
+from ocelli_training.chat import IGNORE, Chat, Sequence, Turn, collate
 from ocelli_training.diagnose import Codes, Report, diagnose
 from ocelli_training.fetching import Things
 from ocelli_training.language import questions
@@ -54,7 +54,7 @@ def test_a_direction_follows_from_places_and_offsets_that_are_right(library):
         asked = questions(scene, rng, 1, {"relation": 1.0})
         if asked and not asked[0][1].startswith("There"):
             break
-    batch = collate([Sequence.of(chat, [9], [asked[0][:2]], Things.of(scene, 3))])
+    batch = collate([Sequence.of(chat, [9], [Turn(*asked[0][:2])], Things.of(scene, 3))])
     answer = int((batch["labels"][0] != IGNORE).nonzero()[0])
     first, second = (int(batch[name][0, answer]) for name in ("first_compared", "second_compared"))
     places = batch["places"][0, batch["named"][0, [first, second]]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ocelli_training.blank import blank_library
-from ocelli_training.chat import IGNORE, NOTHING, NOUN_WEIGHT, PAD, PLACE_WEIGHT, Chat, Sequence, collate
+from ocelli_training.chat import IGNORE, NOTHING, NOUN_WEIGHT, PAD, PLACE_WEIGHT, Chat, Sequence, Turn, collate
 from ocelli_training.fetching import ABSENT, Things
 from ocelli_training.language import QUESTION_KINDS, caption, detailed_caption, noun_phrase, questions
 from ocelli_training.nouns import MAN_MADE, NOUN_INDEX, NOUNS
@@ -72,12 +72,12 @@ def test_captions_of_training_say_only_the_clearest_directions(spoken):
     rng, seldom, often = np.random.default_rng(1), 0, 0
     for scene, text in spoken[:1500]:
         by_noun = {group.noun.word: group.single for group in groups(scene)}
-        turns = dict(turns_of(scene, rng))
-        for prompt, answer in turns.items():
-            if prompt.startswith("Describe"):
-                for first, word, second in parse_caption(answer).relations:
-                    assert relation(by_noun[first], by_noun[second], SURE) == word, answer
-        seldom += bool(parse_caption(turns["Describe the picture."]).relations)
+        turns = turns_of(scene, rng)
+        for turn in turns:
+            if turn.prompt.startswith("Describe"):
+                for first, word, second in parse_caption(turn.answer).relations:
+                    assert relation(by_noun[first], by_noun[second], SURE) == word, turn.answer
+        seldom += bool(parse_caption(turns[0].answer).relations)
         often += bool(parse_caption(text).relations)
     assert 0.5 * often < seldom < 0.95 * often
 
@@ -190,21 +190,21 @@ def test_a_sequence_knows_what_its_nouns_name_and_what_comes_next(spoken):
     chat, things = Chat(TOKENIZER), Things.of(scene, 3)
     first, second = (group.noun for group in groups(scene))
     missing = next(noun for noun in NOUNS if noun not in (first, second) and noun.plural != noun.word)
-    sequence = Sequence.of(chat, [9], [(f"Where is the {second.word}?", f"A {first.word} and a red {second.word}.")], things)
+    sequence = Sequence.of(chat, [9], [Turn(f"Where is the {second.word}?", f"A {first.word} and a red {second.word}.")], things)
     assert [row for row in sequence.named if row != NOTHING] == [1, 0, 1]
     # The first is the end of the question's turn, which the answer's first word follows; a noun's last token tells the word after it, "above" perhaps.
     following = [(chat.decode([token]).strip(), row) for token, row in zip(sequence.ids, sequence.next_named, strict=True) if row != NOTHING]
     assert [row for _, row in following] == [0] * 2 + [1] * 4
     tokens = [token for token, _ in following]
     assert tokens[1] == "A" and first.word.endswith(tokens[2]) and tokens[3:] == ["and", "a", "red"]
-    absent = Sequence.of(chat, [9], [(f"Is there a {missing.word}?", "No.")], things)
+    absent = Sequence.of(chat, [9], [Turn(f"Is there a {missing.word}?", "No.")], things)
     assert [row for row in absent.named if row != NOTHING] == [ABSENT]
 
 
 def test_of_an_answer_the_nouns_and_what_follows_them_count_more(spoken):
     scene = next(scene for scene, *_ in spoken if len(groups(scene)) == 2)
     chat, (first, second) = Chat(TOKENIZER), (group.noun.word for group in groups(scene))
-    sequence = Sequence.of(chat, [9], [(f"Where is the {first}?", f"A {first} above a {second}.")], Things.of(scene, 3))
+    sequence = Sequence.of(chat, [9], [Turn(f"Where is the {first}?", f"A {first} above a {second}.")], Things.of(scene, 3))
     weight_of = [(chat.decode([label]).strip(), weight) for label, weight in zip(sequence.labels, sequence.weights, strict=True) if weight]
     begins = [chat.decode(chat.encode(f" {noun}")[:1]).strip() for noun in (first, second)]
     # With "a" as well: a colour in place of a noun weighs as much.
@@ -219,7 +219,7 @@ def test_a_sequence_knows_which_nouns_an_answer_compares(spoken):
 
     def compared(question: str, answer: str) -> list[tuple[str, str, str]]:
         """Of each token of the answer, and the one before it: the text of the two nouns, as far as they are known, and of the token."""
-        sequence = Sequence.of(chat, [9], [(question, answer)], things)
+        sequence = Sequence.of(chat, [9], [Turn(question, answer)], things)
         said = [""] + [chat.decode([token]).strip() for token in sequence.ids]
         pointers = zip(sequence.first_compared, sequence.second_compared, said[1:], strict=True)
         return [(said[a + 1], said[b + 1], token) for a, b, token in pointers if a != NOTHING or b != NOTHING]
@@ -237,14 +237,14 @@ def test_a_sequence_knows_which_nouns_an_answer_compares(spoken):
 def test_a_sequence_knows_which_nouns_are_said_again(spoken):
     scene = next(scene for scene, *_ in spoken if len(groups(scene)) == 2)
     chat, (first, second) = Chat(TOKENIZER), (group.noun.word for group in groups(scene))
-    sequence = Sequence.of(chat, [9], [("Describe the picture.", f"A {first} and a {second}. The {second} is on the left.")], Things.of(scene, 3))
+    sequence = Sequence.of(chat, [9], [Turn("Describe the picture.", f"A {first} and a {second}. The {second} is on the left.")], Things.of(scene, 3))
     again = [(sequence.ids[at], chat.decode([token]).strip()) for at, token in zip(sequence.repeated, sequence.ids, strict=True) if at != NOTHING]
     assert {token for token, _ in again} == {chat.encode(f" {second}")[0]}
     assert [word for _, word in again][1:] == [".", "The"], "from the end of its first mention on"
 
 
 def test_turns_that_find_no_room_are_left_out():
-    chat, turns = Chat(TOKENIZER), [(f"How many {word} are there?", "Two.") for word in ("cats", "dogs", "bears", "crabs")]
+    chat, turns = Chat(TOKENIZER), [Turn(f"How many {word} are there?", "Two.") for word in ("cats", "dogs", "bears", "crabs")]
     whole = Sequence.of(chat, [9], turns)
     short = Sequence.of(chat, [9], turns, length=len(whole.ids) - 1)
     assert short.ids == Sequence.of(chat, [9], turns[:3]).ids
@@ -278,13 +278,24 @@ def test_often_one_noun_is_named_before_its_turn_and_what_comes_after_it_keeps_i
     assert all(out_of_turn(alone, rng) is alone for _ in range(10))
 
 
+def test_a_scene_of_several_nouns_is_described_in_several_orders(spoken):
+    rng, early, orders = np.random.default_rng(0), 0, []
+    for scene in [scene for scene, *_ in spoken if len(groups(scene)) > 1][:200]:
+        told = [turn for turn in turns_of(scene, rng, 3) if turn.prompt == "Describe the picture."]
+        assert len(told) == 3
+        early += sum(bool(turn.early) for turn in told)
+        orders.append(len({tuple(parse_caption(turn.answer).named) for turn in told}))
+    assert early / 600 == pytest.approx(EARLY_SHARE, abs=0.07)
+    assert set(orders) == {1, 2, 3}
+    alone = next(scene for scene, *_ in spoken if len(groups(scene)) == 1)
+    assert [turn.prompt for turn in turns_of(alone, rng, 3)].count("Describe the picture.") == 1
+
+
 def test_to_name_a_noun_before_its_turn_is_not_learned_but_what_follows_is(spoken):
     scene = next(scene for scene, *_ in spoken if len(groups(scene)) == 3)
     chat, (first, second, third) = Chat(TOKENIZER), (group.noun for group in groups(scene))
-    told = replace(scene, objects=tuple(replace(thing, early=thing.noun == second.index) for thing in scene.objects))
-
     def not_learned(answer: str) -> list[str]:
-        sequence = Sequence.of(chat, [9], [("Describe the picture.", answer)], Things.of(told, 3))
+        sequence = Sequence.of(chat, [9], [Turn("Describe the picture.", answer, frozenset({second.index}))], Things.of(scene, 3))
         unguided = [row == NOTHING for row in sequence.next_named]
         answers = zip(sequence.labels, sequence.weights, unguided, strict=True)
         silent = [(chat.decode([label]).strip(), unguided) for label, weight, unguided in answers if label != IGNORE and not weight]

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ocelli_training.chat import IGNORE, IMAGE, Sequence, collate, splice
+from ocelli_training.chat import IGNORE, IMAGE, Sequence, Turn, collate, splice
 from ocelli_training.checkpoint import save
 from ocelli_training.export import PARTS, load_float, pack_codes, quantize_model, write_model
 from ocelli_training.model import Decoder, Ocelli, RwVitDet, TextConfig, VisionConfig, attend, gelu
@@ -81,9 +81,9 @@ def test_branches_of_a_sequence_give_what_each_turn_alone_gives():
         x = splice(decoder.embedding.lookup(batch["ids"]), batch["ids"], picture)
         return decoder(x, batch["positions"], batch["mask"])[0][batch["labels"][0] != IGNORE]
 
-    both = states([("20", "30"), ("21", "31")])
-    torch.testing.assert_close(both[2:], states([("21", "31")]), rtol=1e-4, atol=1e-5)
-    weights = Sequence.of(Words(), [9], [("20", "30")]).weights
+    both = states([Turn("20", "30"), Turn("21", "31")])
+    torch.testing.assert_close(both[2:], states([Turn("21", "31")]), rtol=1e-4, atol=1e-5)
+    weights = Sequence.of(Words(), [9], [Turn("20", "30")]).weights
     assert weights[-4:] == [0.0, 4.0, 1.0, 0.0], "the word that was marked counts four times, the end of the turn once"
 
 
