@@ -26,13 +26,15 @@ from .model import Ocelli, compile_parts
 from .optim import Ema, Optimizer, schedule
 from .precision import mixed_precision
 from .processes import join
-from .scenes import COLOURS, PATTERNS, Library, patch_labels, render, sample_scene
+from .scenes import COLOURS, PATTERNS, Library, Scene, patch_labels, render, sample_scene
 from .symbols import BACKGROUND_WEIGHT, NUM_COUNTS, NUM_RANKS, codebook, features, num_words
+from .truth import groups
 
 
 LOGITS = 8.0  # of a code that is said in full
 ONE_LOGIT = 1.6  # what the code of a number, or of the last noun, has to exceed: there is none for one
 SHARES = [0.3, 0.2, 0.35, 0.15]  # of crowded, zoomed, large and ordinary scenes at 224
+COUNTING_SHARE, COUNTING_TRIES = 0.5, 6
 LARGE_KINDS, LARGE_SHARES = ("ordinary", "large", "small", "crowded"), np.cumsum([0.55, 0.12, 0.18, 0.15])  # at 672
 
 
@@ -47,6 +49,17 @@ class Heads(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(2.3))
 
 
+def practised_scene(rng: np.random.Generator, library: Library, kind: str) -> Scene:
+    """A scene; often drawn again until it has several of a noun, as to count is learned last."""
+    scene = sample_scene(rng, library, kind, augment=True)
+    if kind != "crowded" and rng.random() < COUNTING_SHARE:
+        for _ in range(COUNTING_TRIES):
+            if any(len(group.members) > 1 for group in groups(scene)):
+                break
+            scene = sample_scene(rng, library, kind, augment=True)
+    return scene
+
+
 def make_sample(
     rng: np.random.Generator, *, library: Library, side: int, patch_size: int, shares: list[float], dense: bool = True
 ) -> dict:
@@ -55,10 +68,10 @@ def make_sample(
     if side == 224:
         # Labels of patches come from crowded and zoomed scenes, the order of objects from whole ones.
         kind = ("crowded", "zoomed", "large", "ordinary")[int(np.searchsorted(np.cumsum(shares), draw * sum(shares)))]
-        scene = zoomed_scene(rng, library) if kind == "zoomed" else sample_scene(rng, library, kind, augment=True)
+        scene = zoomed_scene(rng, library) if kind == "zoomed" else practised_scene(rng, library, kind)
         grids = {"dense": side // patch_size, "pooled": 3} if dense else {"pooled": 3}
     else:
-        scene = sample_scene(rng, library, LARGE_KINDS[int(np.searchsorted(LARGE_SHARES, draw))], augment=True)
+        scene = practised_scene(rng, library, LARGE_KINDS[int(np.searchsorted(LARGE_SHARES, draw))])
         grids = {"pooled": 12}
     nouns = len(library.nouns)
     sample = {"pixels": pixels(render(scene, side)), "patch_labels": torch.from_numpy(patch_labels(scene, side // patch_size)).long()}
@@ -133,9 +146,9 @@ def losses(model: Ocelli, heads: Heads, batch: dict, book: Tensor, nouns: int, f
 
 
 WEIGHTS = {
-    "patch": 1.0, "contrast": 0.1, "guide": 1.0,
+    "patch": 1.0, "contrast": 0.1, "guide": 3.0,
     "dense": 1.0, "dense_noun": 0.5, "dense_colour": 0.5, "dense_rank": 1.5, "dense_count": 1.0, "dense_last": 1.0, "dense_ground": 0.3,
-    "pooled": 1.0, "pooled_noun": 0.5, "pooled_colour": 0.5, "pooled_rank": 2.0, "pooled_count": 2.0, "pooled_last": 1.0, "pooled_ground": 0.3,
+    "pooled": 1.0, "pooled_noun": 0.5, "pooled_colour": 0.5, "pooled_rank": 2.0, "pooled_count": 4.0, "pooled_last": 1.0, "pooled_ground": 0.3,
 }
 
 

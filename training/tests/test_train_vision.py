@@ -9,8 +9,10 @@ import pytest
 import torch
 from ocelli_training.checkpoint import save
 from ocelli_training.model import Ocelli, TextConfig
+from ocelli_training.scenes import sample_scene
 from ocelli_training.symbols import codebook
-from ocelli_training.train_vision import SHARES, WEIGHTS, Heads, losses, main, make_sample
+from ocelli_training.train_vision import SHARES, WEIGHTS, Heads, losses, main, make_sample, practised_scene
+from ocelli_training.truth import groups
 
 
 @pytest.mark.parametrize(("side", "grid", "frozen_layers"), [(224, 3, 2), (672, 12, 2)])
@@ -28,6 +30,15 @@ def test_views_of_both_sizes_teach_all_but_the_frozen_layers(library, side, grid
     taught = {name for name, p in model.named_parameters() if p.grad is not None}
     assert not any(name.startswith(("vision.patch_embed", "vision.layers.0.", "vision.layers.1.")) for name in taught)
     assert {"vision.layers.2.mlp.fc1.weight", "vision.layers.5.mlp.fc1.weight", "adapter.proj.weight"} <= taught
+
+
+def test_to_count_is_practised_more_than_scenes_ask_for_it(library):
+    def share(draw) -> float:
+        rng = np.random.default_rng(4)
+        return np.mean([any(len(group.members) > 1 for group in groups(draw(rng, library, "ordinary"))) for _ in range(400)])
+
+    ordinary, practised = share(sample_scene), share(practised_scene)
+    assert ordinary < 0.5 < 0.6 < practised < 0.9, "scenes without equals are still shown"
 
 
 def test_tokens_of_single_patches_are_taught_at_224_on_demand(library):
