@@ -183,7 +183,7 @@ def collate(sequences: list[Sequence], length: int | None = None) -> dict[str, T
     mask = causal & ((key == 0) | (key == query))
     things = {}
     if all(s.things for s in sequences):
-        things = {name: torch.stack([torch.from_numpy(getattr(s.things, name)) for s in sequences]) for name in ("looks", "places", "nouns")}
+        things = {name: torch.stack([torch.from_numpy(getattr(s.things, name)) for s in sequences]) for name in ("looks", "places")}
     return {
         **things,
         "ids": padded("ids", PAD), "positions": padded("positions", 0), "labels": padded("labels", IGNORE),

@@ -1,5 +1,5 @@
 """Where the decoder's attention should look: at a noun, the image tokens of what it names; before a noun of an answer, those of what is named next,
-and what was named already; and where an answer compares two nouns or says one again, these. And what its state should know then: places, and the noun.
+and what was named already; and where an answer compares two nouns or says one again, these.
 
 A direction depends on two places, so each noun has to fetch the place of what it names before the answer can compare them. From the words alone
 (one in twenty tells of it) that is not learned in hours: places at nouns were 0.15 of the side off in balanced mode, although the image tokens
@@ -44,7 +44,6 @@ SAID_LAYER, SAID_HEADS = 2, range(2)
 # at one that is said again: second sentences named what the first did not, and nothing else showed.
 COMPARING_LAYER, POINTED = 4, ("first_compared", "second_compared", "repeated")
 PLACE_SCALE = 4.0
-CODE_LOGITS = 2.0  # of a noun's code in the state, of length 1, where all of the state has a mean square of 1
 NEXT_OVERVIEW = 0.2  # of its part among equals: before a noun, how much to look at the overview, where tiles show the thing as well
 CLEARLY = 0.4  # of the strongest look at a thing: there a token is one of the thing's own
 
@@ -56,7 +55,6 @@ class Things:
     rows: dict[int, int]  # noun -> row
     looks: np.ndarray  # [MAX_THINGS + 1, 1 + V * P * P]: how much to look at the first token of all, and at the V views'; an absent noun: at the first
     places: np.ndarray  # [MAX_THINGS + 1, 2]: x to the right and y down, 0 to 1, of what stands there once; NaN elsewhere
-    nouns: np.ndarray  # [MAX_THINGS + 1]: the noun of each row; NOTHING in the rest
     shown: np.ndarray  # [V * P * P]: the row of the thing that a tile shows there; NOTHING elsewhere and in the overview
 
     @classmethod
@@ -65,11 +63,10 @@ class Things:
         cells = grid * grid
         looks = np.zeros((MAX_THINGS + 1, 1 + (1 + len(tiles)) * cells), np.float32)
         places = np.full((MAX_THINGS + 1, 2), np.nan, np.float32)
-        nouns = np.full(MAX_THINGS + 1, NOTHING)
         shown = np.full((1 + len(tiles)) * cells, NOTHING)
         rows = {}
         for row, group in enumerate(groups(scene)[:MAX_THINGS]):
-            rows[group.noun.index], nouns[row] = row, group.noun.index
+            rows[group.noun.index] = row
             looks[row, 1 : 1 + cells] = sum(bump(thing, grid, 0.5, 0.12) for thing in group.members)
             for start, tile in zip(range(cells, len(shown), cells), tiles, strict=True):
                 for thing in tile.objects:
@@ -81,7 +78,7 @@ class Things:
             if group.single:
                 places[row] = group.single.cx, group.single.cy
         looks[ABSENT, 0] = 1.0
-        return cls(rows, looks, places, nouns, shown)
+        return cls(rows, looks, places, shown)
 
     def row(self, noun: int) -> int:
         return self.rows.get(noun, ABSENT)
@@ -138,22 +135,6 @@ def look_loss(decoder: Decoder, inputs: list[Tensor], batch: dict, image_tokens:
         if len(rows):
             losses.append(-comparing[rows, head, tokens, batch[name][rows, tokens]].mean())
     return sum(losses) if losses else inputs[0].new_zeros(())
-
-
-def next_loss(inputs: list[Tensor], batch: dict, codes: Tensor) -> Tensor:
-    """Whether the state, in an answer before a noun, says what is named next by the code that image tokens have for it: after the first look at it
-    and after the second. `codes` `[nouns, hidden_size]`, `inputs`: `Decoder.states`.
-
-    The word alone taught too little of it: where a thing was looked at rightly and passed over, another one of the same colour was what else came to
-    mind. And the word asks at one token, this at each that leads to it.
-    """
-    rows, tokens = (batch["next_named"] >= 0).nonzero(as_tuple=True)
-    nouns = batch["nouns"][rows, batch["next_named"][rows, tokens]]
-    rows, tokens, nouns = (x[nouns >= 0] for x in (rows, tokens, nouns))
-    if not len(nouns):
-        return inputs[0].new_zeros(())
-    known = (F.rms_norm(x[rows, tokens], x.shape[-1:]).float() @ codes.T for x in (inputs[NEXT_LAYER + 1], inputs[SECOND_LOOK_LAYER + 1]))
-    return sum(F.cross_entropy(CODE_LOGITS * said, nouns) for said in known)
 
 
 def known_places(inputs: list[Tensor]) -> dict[str, Tensor]:

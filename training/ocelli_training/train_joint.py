@@ -124,7 +124,7 @@ def joint_losses(
         with torch.set_grad_enabled(learns != "decoder"):
             tokens = tokens + model.adapter.positions(pooled)
         tokens = tokens.reshape(len(batch["ids"]), -1, tokens.shape[-1])
-        spoken = language_loss(model, batch, tokens, book[:nouns], teacher)
+        spoken = language_loss(model, batch, tokens, teacher)
         out |= {prefix + name: value for name, value in spoken.items()}
     return out
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from .chat import CAPTION_PROMPT, IGNORE, IMAGE, LONG_CAPTION_PROMPT, Chat, Sequence, Turn, collate, splice
 from .checkpoint import latest, load_weights, resume, save
 from .data import loader
-from .fetching import Things, look_loss, next_loss, place_loss
+from .fetching import Things, look_loss, place_loss
 from .language import QUESTION_KINDS, caption, detailed_caption, questions
 from .loop import train
 from .model import Decoder, Ocelli, compile_parts
@@ -46,7 +46,7 @@ PRACTISED = QUESTION_KINDS | {"relation": 0.28, "beside": 0.2, "colour": 0.14, "
 SURE = 2.6  # captions say a direction only where one offset exceeds the other that often: who sees places dimly should not speak of the nearly diagonal
 HALF_UNKNOWN = 0.22  # to notice that one of two is not there is harder than the direction: 4 of 15 against 79 of 84 right, when 0.12 were drawn so
 LENGTH = {"rapid": 160, "balanced": 352, "high": 928}  # tokens of a picture with its turns: filled up, so that little is padded
-SPOKEN_WEIGHTS = {"text": 1.0, "place": 1.0, "look": 0.3, "next": 0.15}
+SPOKEN_WEIGHTS = {"text": 1.0, "place": 1.0, "look": 0.3}
 POOLED = {"rapid": 3, "balanced": 12, "high": 12}
 
 
@@ -136,9 +136,8 @@ def answer_logits(decoder: Decoder, batch: dict, image_tokens: Tensor) -> tuple[
     return decoder.logits(hidden[batch["labels"] != IGNORE]).float(), inputs
 
 
-def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, codes: Tensor, teacher: Decoder | None = None) -> dict[str, Tensor]:
-    """`text`: weighted mean cross-entropy of the answers; `place`, `look`, `next`: `fetching.py`; `right`: the share of the answers' tokens that are
-    right. `codes` `[nouns, hidden_size]`: what image tokens say of each noun.
+def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, teacher: Decoder | None = None) -> dict[str, Tensor]:
+    """`text`: weighted mean cross-entropy of the answers; `place`, `look`: `fetching.py`; `right`: the share of the answers' tokens that are right.
 
     With a teacher the words count half, and the divergence from what that decoder would say is added: there is more in it than in one word.
     """
@@ -154,7 +153,7 @@ def language_loss(model: Ocelli, batch: dict, image_tokens: Tensor, codes: Tenso
     image = (batch["ids"][0] == IMAGE).nonzero().flatten()  # the same in all
     return {
         "text": losses @ weights / weights.sum(), "place": place_loss(inputs, batch),
-        "look": look_loss(model.decoder, inputs, batch, image), "next": next_loss(inputs, batch, codes), "right": right,
+        "look": look_loss(model.decoder, inputs, batch, image), "right": right,
     }
 
 
@@ -222,7 +221,7 @@ def main() -> None:
         batch = next(batches)
         tokens = batch["images"] + model.adapter.positions(POOLED[batch["mode"]])
         with mixed_precision():
-            out = language_loss(model, batch, tokens.flatten(1, 2), book[: args.nouns])
+            out = language_loss(model, batch, tokens.flatten(1, 2))
         sum(weight * out[name] for name, weight in SPOKEN_WEIGHTS.items()).backward()
         optimizer.step(schedule(progress))
         return {f"{batch['mode']}.{k}": v.item() for k, v in out.items()}

@@ -58,7 +58,7 @@ def test_a_batch_for_patches_teaches_the_encoder_and_its_adapter(cache, monkeypa
 def test_a_symbolic_batch_teaches_the_decoder_and_the_token_positions(cache, monkeypatch):
     taught, out = learned(cache, "all", {"symbols": 1}, monkeypatch)
     assert taught == {"adapter", "decoder"}
-    assert set(out) == {"symbols_text", "symbols_place", "symbols_look", "symbols_next", "symbols_right"}
+    assert set(out) == {"symbols_text", "symbols_place", "symbols_look", "symbols_right"}
 
 
 def test_a_teacher_that_agrees_adds_nothing_and_another_one_does(cache):
