@@ -2,8 +2,8 @@
 
     python -m ocelli_training.average --of RUNS/a/checkpoint.pt=3 RUNS/b/checkpoint.pt=2 --out RUNS/mean
 
-Each of them lies somewhere around a minimum that none of them is at: their mean is nearer to it, for weights that were trained from each other. Of a
-quantized checkpoint the weights before rounding are taken, without their scales. What the later ones alone have learned is weaker in the mean,
+Each of them lies somewhere around a minimum that none of them is at: their mean is nearer to it, for weights that were trained from each other. Of
+quantized checkpoints the weights before rounding are taken, with their scales only where all are quantized alike. What the later ones alone have learned is weaker in the mean,
 and a few minutes at a low rate bring it back.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import SCALE, save
-from .export import config_of
+from .export import config_of, quantize_model
 from .model import Ocelli
 from .train_vision import Heads
 
@@ -31,21 +31,26 @@ def mean_state(states: list[dict[str, Tensor]], weights: list[float]) -> dict[st
     return {name: sum(w * state[name].float() for w, state in zip(weights, states, strict=True)) / total for name in states[0]}
 
 
-def average(paths: list[Path], weights: list[float]) -> tuple[Ocelli, Heads | None]:
-    """The model, and the heads of training if all checkpoints have them."""
+def average(paths: list[Path], weights: list[float]) -> tuple[Ocelli, Heads | None, list[dict] | None]:
+    """The model, the heads of training if all checkpoints have them, and how its parts are quantized if all are so."""
     if not paths or len(paths) != len(weights) or min(weights) <= 0:
         raise ValueError("every checkpoint needs a weight above zero")
     loaded = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
-    states = [{name: value for name, value in state["model"].items() if not name.endswith(SCALE)} for state in loaded]
+    parts = loaded[0].get("parts")
+    if any(state.get("parts") != parts for state in loaded):
+        parts = None
+    states = [{name: value for name, value in state["model"].items() if parts or not name.endswith(SCALE)} for state in loaded]
     mean = mean_state(states, weights)
     model = Ocelli(config_of(mean))
+    if parts:
+        quantize_model(model, parts)
     model.load_state_dict(mean)
     if any(state.get("heads") is None for state in loaded):
-        return model, None
+        return model, None, parts
     mean = mean_state([state["heads"] for state in loaded], weights)
     heads = Heads(model.config.vision.hidden_size, mean["patch.bias"].numel() - 1)
     heads.load_state_dict(mean)
-    return model, heads
+    return model, heads, parts
 
 
 def weighted(argument: str) -> tuple[Path, float]:
@@ -59,8 +64,8 @@ def main() -> None:
     parser.add_argument("--of", type=weighted, nargs="+", required=True, metavar="FILE=WEIGHT")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    model, heads = average([path for path, _ in args.of], [weight for _, weight in args.of])
-    save(args.out, model, heads, None, 0, 0.0)
+    model, heads, parts = average([path for path, _ in args.of], [weight for _, weight in args.of])
+    save(args.out, model, heads, None, 0, 0.0, parts=parts)
 
 
 if __name__ == "__main__":

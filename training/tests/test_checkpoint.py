@@ -43,10 +43,11 @@ def test_the_mean_of_checkpoints_lies_between_them_and_one_that_is_quantized_cou
     models, heads = [Ocelli(), Ocelli()], [Heads(192, 264), Heads(192, 264)]
     wanted = [{name: value.clone() for name, value in model.state_dict().items()} for model in models]
     quantize_model(models[1], PARTS)
-    for name, model, head in zip("ab", models, heads, strict=True):
-        save(tmp_path / name, model, head, None, 0, 0.0)
+    for name, model, head, parts in zip("ab", models, heads, (None, PARTS), strict=True):
+        save(tmp_path / name, model, head, None, 0, 0.0, parts=parts)
     paths = [tmp_path / name / "checkpoint.pt" for name in "ab"]
-    mean, mean_heads = average(paths, [3.0, 1.0])
+    mean, mean_heads, parts = average(paths, [3.0, 1.0])
+    assert parts is None
     for name, value in mean.state_dict().items():
         torch.testing.assert_close(value, 0.75 * wanted[0][name] + 0.25 * wanted[1][name])
     torch.testing.assert_close(mean_heads.patch.weight, 0.75 * heads[0].patch.weight + 0.25 * heads[1].patch.weight)
@@ -55,6 +56,20 @@ def test_the_mean_of_checkpoints_lies_between_them_and_one_that_is_quantized_cou
     for other, odd in (({"a": torch.ones(1), "b": torch.ones(1)}, "b"), ({"a": torch.ones(2)}, "a")):
         with pytest.raises(ValueError, match=f"not the same parameters: .*'{odd}'"):
             mean_state([{"a": torch.ones(1)}, other], [1.0, 1.0])
+
+
+def test_the_mean_of_quantized_checkpoints_is_quantized_with_the_mean_of_their_scales(tmp_path):
+    torch.manual_seed(0)
+    models = [Ocelli(), Ocelli()]
+    for name, model in zip("ab", models, strict=True):
+        quantize_model(model, PARTS)
+        save(tmp_path / name, model, None, None, 0, 0.0, parts=PARTS)
+    mean, _, parts = average([tmp_path / name / "checkpoint.pt" for name in "ab"], [1.0, 1.0])
+    assert parts == PARTS
+    scale = "decoder.embedding.scale_factor"
+    first, second = (model.state_dict() for model in models)
+    torch.testing.assert_close(mean.state_dict()[scale], 0.5 * (first[scale] + second[scale]))
+    assert set(mean.state_dict()) == set(first)
 
 
 def test_a_checkpoint_without_a_weight_counts_once():
