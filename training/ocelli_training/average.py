@@ -3,8 +3,8 @@
     python -m ocelli_training.average --of RUNS/a/checkpoint.pt=3 RUNS/b/checkpoint.pt=2 --out RUNS/mean
 
 Each of them lies somewhere around a minimum that none of them is at: their mean is nearer to it, for weights that were trained from each other. Of
-quantized checkpoints the weights before rounding are taken, with their scales only where all are quantized alike. What the later ones alone have learned is weaker in the mean,
-and a few minutes at a low rate bring it back.
+quantized checkpoints the weights before rounding are taken, with their scales only where all are quantized alike. What the later ones alone have
+learned is weaker in the mean, and a few minutes at a low rate bring it back.
 """
 
 from __future__ import annotations

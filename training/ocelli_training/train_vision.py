@@ -34,7 +34,7 @@ from .truth import groups
 LOGITS = 8.0  # of a code that is said in full
 ONE_LOGIT = 1.6  # what the code of a number, or of the last noun, has to exceed: there is none for one
 SHARES = [0.3, 0.2, 0.35, 0.15]  # of crowded, zoomed, large and ordinary scenes at 224
-COUNTING_SHARE, COUNTING_TRIES = 0.5, 6
+COUNTING_SHARE, COUNTING_TRIES = 0.5, 6  # of scenes that are to have several of a noun; how often they are drawn again for it
 LARGE_KINDS, LARGE_SHARES = ("ordinary", "large", "small", "crowded"), np.cumsum([0.55, 0.12, 0.18, 0.15])  # at 672
 
 
