@@ -86,9 +86,8 @@ class SceneObject:
     jitter: tuple[float, float, float] = (0.0, 1.0, 1.0)  # degrees of hue, brightness, saturation
     style: str | None = None
     warp: float = 0.0  # how far its parts are moved, as a share of its size
-    # See `train_language`: how much further right it seems to stand when nouns are put in order, and whether it is named before its turn.
+    # See `train_language`: how much further right it seems to stand when nouns are put in order.
     named_later: float = 0.0
-    early: bool = False
 
     @property
     def box(self) -> tuple[float, float, float, float]:

@@ -67,31 +67,28 @@ def unsure(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(scene, objects=tuple(replace(thing, named_later=shift) for thing, shift in zip(scene.objects, shifts, strict=True)))
 
 
-def out_of_turn(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene, in which often one noun is named before those that stand further left.
+def out_of_turn(scene: Scene, rng: np.random.Generator) -> tuple[Scene, frozenset[int]]:
+    """The scene, in which often one noun is named before those that stand further left, and that noun.
 
     To say it there is not learned, what to say after it is: a decoder that has named the wrong one of two first went on with what stood in
     second place, named it again, or stopped where it was the last.
     """
     found = groups(scene)
     if len(found) < 2 or rng.random() >= EARLY_SHARE:
-        return scene
+        return scene, frozenset()
     index = int(rng.integers(1, len(found)))
     ahead_of = found[int(rng.integers(index))].members[0]
     noun, first = found[index].noun.index, found[index].members[0]
     shift = ahead_of.cx + ahead_of.named_later - first.cx - 0.001
-    return replace(
-        scene,
-        objects=tuple(replace(thing, named_later=shift, early=True) if thing.noun == noun else thing for thing in scene.objects),
-    )
+    things = tuple(replace(thing, named_later=shift) if thing.noun == noun else thing for thing in scene.objects)
+    return replace(scene, objects=things), frozenset({noun})
 
 
 def turns_of(scene: Scene, rng: np.random.Generator, captions: int = 1) -> list[Turn]:
     """Captions, each in an order of its own, often a long one as well, and questions: as many as there are."""
     turns = []
     for _ in range(captions if len(groups(scene)) > 1 else 1):
-        told = out_of_turn(unsure(scene, rng), rng)
-        early = frozenset(thing.noun for thing in told.objects if thing.early)
+        told, early = out_of_turn(unsure(scene, rng), rng)
         turns.append(Turn(CAPTION_PROMPT, caption(told, rng, SURE), early))
     if rng.random() < LONG_SHARE:
         turns.append(Turn(LONG_CAPTION_PROMPT, detailed_caption(told, SURE), early))
