@@ -17,6 +17,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from . import recovery
 from .model import Ocelli, OcelliConfig, TextConfig
 from .quant import QLinear
 
@@ -86,7 +87,7 @@ def tensors(model: Ocelli) -> dict[str, np.ndarray]:
     packed = {name: layer for name, layer in model.named_modules() if isinstance(layer, QLinear) and layer.bits is not None}
     for name, value in model.state_dict().items():
         owner, _, leaf = name.rpartition(".")
-        if owner in packed and leaf in ("weight", "scale_factor"):
+        if (owner in packed and leaf in ("weight", "scale_factor")) or recovery.is_part(name):
             continue
         out[file_name(name)] = value.detach().float().contiguous().numpy()
     for name, layer in packed.items():
@@ -128,13 +129,14 @@ PREPROCESSOR = {
 
 
 def write_model(model: Ocelli, out: Path, parts: list[dict] | None) -> int:
-    """Writes config.json, preprocessor_config.json and model.safetensors; returns the bytes of the weights."""
+    """Writes config.json, preprocessor_config.json, model.safetensors and, if the decoder has one, its low-rank adapter; returns the bytes of the weights."""
     out.mkdir(parents=True, exist_ok=True)
     if parts:
         quantize_model(model, parts)
     (out / "config.json").write_text(json.dumps(config_json(model.config, parts), indent=2) + "\n")
     (out / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
     save_file(tensors(model), out / "model.safetensors", metadata={"format": "pt"})
+    recovery.write(model.decoder, out)
     return (out / "model.safetensors").stat().st_size
 
 
@@ -159,6 +161,8 @@ def load_checkpoint(path: Path) -> Ocelli:
     model = Ocelli(config_of(state["model"]))
     if state.get("parts"):
         quantize_model(model, state["parts"])
+    if rank := recovery.rank_of(state["model"]):
+        recovery.add(model.decoder, rank)
     model.load_state_dict(state["model"])
     return model.eval()
 

@@ -61,6 +61,18 @@ def fake_quantize_activations(x: Tensor, group_size: int | None) -> Tensor:
     return (levels * scale).reshape(*shape[:-1], -1)[..., :width]
 
 
+class LowRank(nn.Module):
+    """What a low-rank adapter adds to a layer: `(x a) b`, one pair for each run of outputs (LoRA, Hu et al. 2021, arXiv 2106.09685). It adds nothing at first."""
+
+    def __init__(self, in_features: int, outputs: list[int], rank: int) -> None:
+        super().__init__()
+        self.a = nn.ParameterList(torch.randn(in_features, rank) * in_features**-0.5 for _ in outputs)
+        self.b = nn.ParameterList(torch.zeros(rank, count) for count in outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x @ a @ b for a, b in zip(self.a, self.b, strict=True)], dim=-1)
+
+
 class QLinear(nn.Linear):
     """A linear layer that can pretend to have `bits`-bit weights, and 8-bit activations."""
 
@@ -68,6 +80,10 @@ class QLinear(nn.Linear):
     group_size: int | None = None
     # 8: activations are rounded as well.
     activation_bits = 32
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.low_rank: LowRank | None = None  # beside the weights, not quantized
 
     def enable_quantization(self, bits: int, group_size: int | None) -> None:
         """Switches to fake-quantized weights with a learnable factor, started by least squares."""
@@ -99,9 +115,9 @@ class QLinear(nn.Linear):
         return (levels * scale).reshape(self.out_features, -1)[:, : self.in_features]
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.activation_bits == 8:
-            x = fake_quantize_activations(x, self.group_size)
-        return F.linear(x, self.effective_weight(), self.bias)
+        rounded = fake_quantize_activations(x, self.group_size) if self.activation_bits == 8 else x
+        y = F.linear(rounded, self.effective_weight(), self.bias)
+        return y if self.low_rank is None else y + self.low_rank(x)
 
 
 class QEmbedding(QLinear):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
+from . import recovery
 from .checkpoint import save
 from .export import BLOCK_BYTES, PARTS, ZERO, file_name, part_of
 from .model import Ocelli, OcelliConfig, TextConfig
@@ -47,6 +48,7 @@ def restore(folder: Path) -> Ocelli:
         group = part_of(stem, PARTS)["group_size"] or value.shape[1]
         state[name] = torch.from_numpy(levels * np.repeat(scales, group, axis=1)[:, : value.shape[1]])
     model.load_state_dict(state)
+    recovery.read(model.decoder, folder)
     return model
 
 

@@ -4,6 +4,7 @@
                  --language RUNS/language/checkpoint.pt --minutes 30
     tuning   the same with --init RUNS/joint/checkpoint.pt and other --shares
     QAT      the same with --init ... --teacher ... --quantize: 2-bit decoder, 4-bit embedding, 8-bit encoder and adapter, learnable scales, EMA
+    recovery the same with --init RUNS/qat/checkpoint.pt --learns decoder --recovery-rank 8: a low-rank adapter beside the packed decoder learns, and nothing else
 
 The symbolic targets of stage 1 go on beside the language loss; they keep the tokens readable.
 """
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import recovery
 from .chat import Chat, collate
 from .checkpoint import is_quantized, latest, load_weights, resume, save
 from .data import loader, pixels
@@ -139,6 +141,7 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="checkpoint for everything that the two before do not give")
     parser.add_argument("--quantize", action="store_true", help="quantization-aware (2/4/8 bits), AdamW, EMA")
     parser.add_argument("--teacher", type=Path, help="checkpoint of a decoder to learn from as well: that of the 32-bit model, for QAT")
+    parser.add_argument("--recovery-rank", type=int, default=0, help="rank of a low-rank adapter of the decoder, which alone learns")
     parser.add_argument("--learns", choices=("all", "vision", "decoder"), default="all", help="vision: encoder and adapter, without the language loss")
     parser.add_argument("--nouns", type=int, default=264)
     parser.add_argument("--shares", default="rapid=0.25,balanced=0.4,high=0.02,symbols=0.18,patches=0.15", help="of steps")
@@ -178,6 +181,9 @@ def main() -> None:
         if not goes_on:
             quantize_model(model, parts)
         model.decoder.quantize_kv = True
+    if args.recovery_rank:
+        model.requires_grad_(False)
+        recovery.add(model.decoder, args.recovery_rank)
     teacher = load_checkpoint(args.teacher).decoder.eval() if args.teacher else None
     # The report's recipe for 2 bits: AdamW without weight decay (see Optimizer), an average of the weights.
     trained = {"all": [model, heads], "vision": [model.vision, model.adapter, heads], "decoder": [model.decoder]}[args.learns]
