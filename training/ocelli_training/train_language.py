@@ -184,7 +184,7 @@ def main() -> None:
     )
     parser.add_argument("--shares", default="rapid=0.6,balanced=0.37,high=0.03")
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--matrix-lr", type=float, default=0.012)
+    parser.add_argument("--matrix-lr", type=float, default=0.012, help="Muon's; 0: AdamW for everything")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=5000)
     parser.add_argument("--ground", action="store_true", help="lexical grounding of the embedding, before the first step")
@@ -201,7 +201,7 @@ def main() -> None:
     model.vision.requires_grad_(False)
     model.adapter.requires_grad_(False)
     model.adapter.position_embedding.requires_grad_(True)
-    optimizer = Optimizer([model.decoder, model.adapter], args.matrix_lr, args.lr)
+    optimizer = Optimizer([model.decoder, model.adapter], args.matrix_lr or None, args.lr)
     if args.compile:
         compile_parts(model)
     state = latest(args.run)
