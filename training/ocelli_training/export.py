@@ -185,8 +185,11 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--float", action="store_true", help="plain f32 weights, as a control")
     parser.add_argument("--decoder", type=Path, help="with --float: checkpoint of another decoder, the teacher of the quantized one")
+    parser.add_argument("--merge", action="store_true", help="add the low-rank adapter to the weights, which are rounded as before, instead of writing it beside them")
     args = parser.parse_args()
     model = load_float(args.checkpoint, args.decoder) if args.float else load_checkpoint(args.checkpoint)
+    if args.merge:
+        recovery.merge(model.decoder)
     size = write_model(model, args.out, None if args.float else PARTS)
     print(f"{args.out / 'model.safetensors'}: {size / 1e6:.2f} MB")
 

@@ -4,7 +4,7 @@
                  --language RUNS/language/checkpoint.pt --minutes 30
     tuning   the same with --init RUNS/joint/checkpoint.pt and other --shares
     QAT      the same with --init ... --teacher ... --quantize: 2-bit decoder, 4-bit embedding, 8-bit encoder and adapter, learnable scales, EMA
-    recovery the same with --init RUNS/qat/checkpoint.pt --learns decoder --recovery-rank 8: a low-rank adapter beside the packed decoder learns, and nothing else
+    recovery the same with --init RUNS/qat/checkpoint.pt --recovery-rank 8: a low-rank adapter beside the packed decoder learns, and nothing else
 
 The symbolic targets of stage 1 go on beside the language loss; they keep the tokens readable.
 """
@@ -182,6 +182,7 @@ def main() -> None:
             quantize_model(model, parts)
         model.decoder.quantize_kv = True
     if args.recovery_rank:
+        args.learns = "decoder"
         model.requires_grad_(False)
         recovery.add(model.decoder, args.recovery_rank)
     teacher = load_checkpoint(args.teacher).decoder.eval() if args.teacher else None

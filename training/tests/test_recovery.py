@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 RANK = 3
+TOKENIZER = Path(__file__).resolve().parents[2] / "assets/nano/tokenizer.json"
 
 
 def fill(decoder: Decoder) -> None:
@@ -90,12 +92,28 @@ def test_training_an_adapter_leaves_the_packed_weights_as_they_are(cache, tmp_pa
     model = Ocelli()
     quantize_model(model, PARTS)
     save(tmp_path / "qat", model, None, None, 0, 0.0, parts=PARTS)
-    tokenizer = "../assets/nano/tokenizer.json"
-    command = f"{sys.executable} -m ocelli_training.train_joint --sprites {cache} --tokenizer {tokenizer} --nouns 12 --init {tmp_path}/qat/checkpoint.pt"
-    command += f" --run {tmp_path}/recovery --quantize --learns decoder --recovery-rank {RANK} --shares rapid=1 --workers 0 --minutes 0.05"
+    command = f"{sys.executable} -m ocelli_training.train_joint --sprites {cache} --tokenizer {TOKENIZER} --nouns 12 --init {tmp_path}/qat/checkpoint.pt"
+    command += f" --run {tmp_path}/recovery --quantize --recovery-rank {RANK} --shares rapid=1 --workers 0 --minutes 0.05"
     subprocess.run(command.split(), check=True, capture_output=True)
     raw = torch.load(tmp_path / "recovery" / "checkpoint.pt", weights_only=True)["raw"]
     before = model.state_dict()
     changed = {name for name, value in raw.items() if name not in before or not torch.equal(value, before[name])}
     assert changed and all(recovery.is_part(name) for name in changed), sorted(changed)[:3]
     assert any(value.abs().max() > 0 for name, value in raw.items() if ".low_rank.b." in name), "nothing was learned"
+
+
+def test_export_writes_an_adapter_beside_the_weights_or_into_them(tmp_path):
+    torch.manual_seed(0)
+    model = Ocelli()
+    quantize_model(model, PARTS)
+    save(tmp_path, model, None, None, 0, 0.0, parts=PARTS)
+    recovery.add(model.decoder, RANK)
+    fill(model.decoder)
+    save(tmp_path / "recovery", model, None, None, 0, 0.0, parts=PARTS)
+    runs = {"qat": (tmp_path, []), "beside": (tmp_path / "recovery", []), "into": (tmp_path / "recovery", ["--merge"])}
+    for name, (run, more) in runs.items():
+        command = [sys.executable, "-m", "ocelli_training.export", "--checkpoint", run / "checkpoint.pt", "--out", tmp_path / name, *more]
+        subprocess.run(command, check=True, capture_output=True)
+    weights = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in runs}
+    assert [(tmp_path / name / recovery.FILE).exists() for name in runs] == [False, True, False]
+    assert weights["qat"] == weights["beside"] != weights["into"]
